@@ -1,0 +1,1 @@
+"""Networks: one file each, an encoder joined to one of our decoders."""

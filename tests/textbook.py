@@ -1,0 +1,96 @@
+"""UNet 3+ as a reader of the paper would write it: the oracle for our decoder, and the baseline of the benchmarks.
+
+Every map is brought to the stage's grid first, pooled or interpolated at once; every branch is conv - norm - nonlin of
+its own; then concatenation and fusion (Huang et al., ICASSP 2020, eq. 1). Parameters carry the names of
+``FullScaleDecoder``, so one state dict fits both.
+"""
+
+from copy import deepcopy
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class TextbookUNet3Plus(nn.Module):
+    """The same encoder, then eq. 1 to the letter."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.encoder = deepcopy(network.encoder)
+        self.decoder = TextbookDecoder(network)
+
+    def forward(self, x):
+        return self.decoder(self.encoder(x))
+
+
+class TextbookDecoder(nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.strides = network.encoder.strides
+        self.deep_supervision = network.decoder.deep_supervision
+        self.stages = nn.ModuleList(TextbookStage(stage) for stage in network.decoder.stages)
+        self.seg_layers = deepcopy(network.decoder.seg_layers)
+
+    def forward(self, skips):
+        decoded = [skips[-1]]
+        for i in reversed(range(len(self.stages))):
+            size = skips[i].shape[2:]
+            maps = [pool(skips[k], self.strides[k + 1 : i + 1]) for k in range(i)]
+            maps += [skips[i]]
+            maps += [upsample(x, size) for x in decoded]
+            decoded.insert(0, self.stages[i](maps))
+        if not self.deep_supervision:
+            return self.seg_layers[0](decoded[0])
+        return [head(x) for head, x in zip(self.seg_layers, decoded, strict=True)]
+
+
+class TextbookStage(nn.Module):
+    def __init__(self, stage):
+        super().__init__()
+        self.encoder_branches = deepcopy(stage.encoder_branches)
+        self.decoder_branches = nn.ModuleList(plain_conv(conv) for conv in stage.decoder_branches)
+        self.norm = deepcopy(stage.norm)
+        self.nonlin = deepcopy(stage.nonlin)
+        self.fusion = deepcopy(stage.fusion)
+
+    def forward(self, maps):
+        width = self.encoder_branches[0].out_channels
+        branches = []
+        for k, (conv, x) in enumerate(zip([*self.encoder_branches, *self.decoder_branches], maps, strict=True)):
+            branches.append(self.nonlin(norm_of_channels(self.norm, conv(x), slice(k * width, (k + 1) * width))))
+        return self.fusion(torch.cat(branches, dim=1))
+
+
+def plain_conv(conv):
+    conv_op = {2: nn.Conv2d, 3: nn.Conv3d}[len(conv.kernel_size)]
+    plain = conv_op(
+        conv.in_channels, conv.out_channels, conv.kernel_size, padding=conv.padding, bias=conv.bias is not None
+    )
+    return plain.to(conv.weight.dtype)
+
+
+def norm_of_channels(norm, x, channels):
+    """What a norm of its own for these channels would do."""
+    if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+        return functional.batch_norm(
+            x,
+            norm.running_mean[channels],
+            norm.running_var[channels],
+            norm.weight[channels],
+            norm.bias[channels],
+            training=norm.training,
+            momentum=norm.momentum,
+            eps=norm.eps,
+        )
+    return functional.instance_norm(x, weight=norm.weight[channels], bias=norm.bias[channels], eps=norm.eps)
+
+
+def pool(x, strides):
+    total = torch.tensor([list(s) for s in strides]).prod(0).tolist()
+    max_pool = {2: functional.max_pool2d, 3: functional.max_pool3d}[len(total)]
+    return max_pool(x, total, total, ceil_mode=True)
+
+
+def upsample(x, size):
+    return functional.interpolate(x, size=size, mode={4: "bilinear", 5: "trilinear"}[x.ndim], align_corners=False)
