@@ -1,0 +1,105 @@
+"""Deep supervision: one loss for every head, each head with the target of its own size."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .base import SegmentationLoss
+from .target import SegmentationTarget
+
+# A head that does not count at all is an unused parameter, and DDP stops with an error on those.
+SMALLEST_WEIGHT = 1e-6
+
+Shape = tuple[int, ...]
+
+
+class DeepSupervisionLoss(nn.Module):
+    """Weighted sum of a loss over the heads of a network, pairing heads and targets by spatial shape.
+
+    Any number of heads may share a target: one full-resolution target serves all full-resolution heads, and where the
+    loss is a `SegmentationLoss` it is prepared once for all of them.
+
+    Args:
+        loss: Any loss called as loss(logits, target), nnU-Net's own included.
+        weights: One factor a head, see `halving_weights` and `equal_weights`; below 1e-6 they are raised to it.
+        full_scale: Resize every head's logits to the first target's size and compare them there (UNet 3+, section 2.2),
+            instead of each at its own size.
+
+    Raises:
+        ValueError: If there is no weight, or a negative one.
+    """
+
+    def __init__(self, loss: nn.Module, weights: Sequence[float], full_scale: bool = False) -> None:
+        super().__init__()
+        if len(weights) == 0 or min(weights) < 0:
+            raise ValueError(f"weights must be one non-negative number a head, got {list(weights)}")
+        self.loss = loss
+        self.weights = tuple(max(float(weight), SMALLEST_WEIGHT) for weight in weights)
+        self.full_scale = full_scale
+
+    def forward(self, outputs: Sequence[Tensor] | Tensor, targets: Sequence[Tensor] | Tensor) -> Tensor:
+        """The summed loss, a scalar.
+
+        Args:
+            outputs: Logits of every head, each (B, C, *spatial of that head); a tensor counts as one head.
+            targets: nnU-Net's targets, finest first, in any number; a tensor counts as one target.
+
+        Raises:
+            ValueError: If the number of heads is not that of the weights, or a head has no target of its shape.
+        """
+        heads = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+        targets = [targets] if isinstance(targets, Tensor) else list(targets)
+        if len(heads) != len(self.weights):
+            raise ValueError(
+                f"{len(heads)} heads but {len(self.weights)} weights: give one weight a head, "
+                f"as halving_weights({len(heads)}) does"
+            )
+        if self.full_scale:
+            heads = [_resize(head, targets[0].shape[2:]) for head in heads]
+        paired = self._pair(heads, targets)
+        losses = [self.loss(head, target) for head, target in zip(heads, paired, strict=True)]
+        return torch.stack([weight * loss for weight, loss in zip(self.weights, losses, strict=True)]).sum()
+
+    def _pair(self, heads: list[Tensor], targets: list[Tensor]) -> list[Tensor | SegmentationTarget]:
+        """The target of every head, prepared once a shape if the loss knows how."""
+        by_shape: dict[Shape, Tensor] = {_spatial(target): target for target in reversed(targets)}
+        ready: dict[Shape, Tensor | SegmentationTarget] = {}
+        for index, head in enumerate(heads):
+            shape = _spatial(head)
+            if shape not in by_shape:
+                raise ValueError(
+                    f"head {index} of shape {shape} has no target: there are targets of shape {sorted(by_shape)}. "
+                    "Add its scale to the trainer's deep supervision scales, or compare all heads at full size "
+                    "with full_scale=True"
+                )
+            if shape not in ready:
+                target = by_shape[shape]
+                ready[shape] = self.loss.prepare(target, head) if isinstance(self.loss, SegmentationLoss) else target
+        return [ready[_spatial(head)] for head in heads]
+
+
+def halving_weights(heads: int) -> list[float]:
+    """nnU-Net's weights: every head half of the one before, 1e-6 at least, sum 1."""
+    return _normalise([0.5**index for index in range(heads)])
+
+
+def equal_weights(heads: int) -> list[float]:
+    """The papers' weights: every head the same, sum 1."""
+    return _normalise([1.0] * heads)
+
+
+def _normalise(weights: list[float]) -> list[float]:
+    return [weight / sum(weights) for weight in weights]
+
+
+def _spatial(tensor: Tensor) -> Shape:
+    return tuple(tensor.shape[2:])
+
+
+def _resize(logits: Tensor, size: Sequence[int]) -> Tensor:
+    if tuple(size) == _spatial(logits):
+        return logits
+    mode = "bilinear" if logits.ndim == 4 else "trilinear"
+    return functional.interpolate(logits.to(torch.promote_types(logits.dtype, torch.float32)), list(size), mode=mode)
