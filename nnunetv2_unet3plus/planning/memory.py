@@ -1,0 +1,80 @@
+"""How much memory a network needs on a plan, in the unit nnU-Net's planner budgets with.
+
+nnU-Net does not count bytes. Its planner knows how many values its own networks store for backward
+(`compute_conv_feature_map_size`) in a training that takes 8 GB, and scales from there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# Values stored by a whole batch in a training that takes REFERENCE_GB, from nnU-Net 2.8's planners
+# (UNet_reference_val_* x UNet_reference_val_corresp_bs_*), by residual encoder or not and spatial dimensions.
+REFERENCE_GB = 8
+REFERENCE_VALUES = {
+    (False, 2): 85_000_000 * 12,
+    (False, 3): 560_000_000 * 2,
+    (True, 2): 135_000_000 * 12,
+    (True, 3): 680_000_000 * 2,
+}
+# What the planners aim at unless told otherwise, by `experiment_planner_used` in the plans.
+PLANNER_TARGET_GB = {"nnUNetPlannerResEncL": 24, "nnUNetPlannerResEncXL": 40}
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """What training a network on a plan takes, in GB.
+
+    Attributes:
+        network: the network that is to be trained.
+        plan_network: the network the plan was made for.
+        budget: what the planner was allowed to use.
+    """
+
+    network: float
+    plan_network: float
+    budget: float
+
+    def target_for(self, available: float) -> float:
+        """The budget to plan with so that the network stays within `available` GB."""
+        return available * self.plan_network / self.network
+
+
+def training_gigabytes(stored_values: int, batch_size: int, dims: int, residual: bool) -> float:
+    """Convert a network's count of stored values to GB of GPU memory.
+
+    Args:
+        stored_values: `compute_conv_feature_map_size` of the patch.
+        batch_size: patches in a batch.
+        dims: spatial dimensions, 2 or 3.
+        residual: whether the encoder is residual; nnU-Net calibrates those apart.
+
+    Returns:
+        GB, of 1e9 bytes.
+    """
+    return REFERENCE_GB * stored_values * batch_size / REFERENCE_VALUES[residual, dims]
+
+
+def planner_budget(experiment_planner_used: str) -> float:
+    """The GB a planner aims at by default; 8 for all that nnU-Net does not give more."""
+    return PLANNER_TARGET_GB.get(experiment_planner_used, REFERENCE_GB)
+
+
+def check_patch(patch_size: Sequence[int], strides: Sequence[Sequence[int]]) -> None:
+    """Refuse a patch that leaves a single voxel to the deepest stage, where normalisation has nothing to compare.
+
+    Args:
+        patch_size: voxels along each axis.
+        strides: stride along each axis for every stage.
+
+    Raises:
+        ValueError: naming the patch, the stages and what to change.
+    """
+    deepest = list(patch_size)
+    for stride in strides:
+        deepest = [-(-n // s) for n, s in zip(deepest, stride, strict=True)]
+    if all(n == 1 for n in deepest):
+        raise ValueError(
+            f"A patch of {' x '.join(map(str, patch_size))} voxels is too small for {len(strides)} stages: one voxel "
+            "is left in the deepest map. Enlarge patch_size or take away stages (n_stages and the lists beside it) "
+            "in the plans file."
+        )

@@ -1,0 +1,173 @@
+"""The base of our trainers: a variant says what it wants in a few class attributes."""
+
+import os
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import nn
+
+from nnunetv2_unet3plus.losses import DeepSupervisionLoss, SegmentationLoss, halving_weights
+from nnunetv2_unet3plus.planning.memory import MemoryNeed, check_patch, planner_budget, training_gigabytes
+from nnunetv2_unet3plus.trainers.time_left import TimeLeftMixin
+
+
+class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
+    """nnU-Net's trainer with another network, another loss, or another kind of deep supervision.
+
+    Attributes:
+        network_class: takes the plan's architecture arguments; None for the plan's own network.
+        loss_class: None for nnU-Net's own loss.
+        deep_supervision: supervise all heads, not the full-resolution one alone.
+        full_scale_supervision: compare every head with the full-resolution target (UNet 3+, section 2.2) instead of
+            each with a target of its own size.
+        head_weights: number of heads to their weights.
+    """
+
+    network_class: ClassVar[type[nn.Module] | None] = None
+    loss_class: ClassVar[type[SegmentationLoss] | None] = None
+    deep_supervision: ClassVar[bool] = True
+    full_scale_supervision: ClassVar[bool] = False
+    head_weights: ClassVar["staticmethod[[int], list[float]]"] = staticmethod(halving_weights)
+
+    def __init__(
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int,
+        dataset_json: dict[str, Any],
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's own default
+    ) -> None:
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.enable_deep_supervision = self.deep_supervision
+
+    @classmethod
+    def build_network_architecture(  # a static method in nnU-Net, which calls both alike
+        cls,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """Build and initialise the network; nnU-Net calls this for training and for inference.
+
+        Raises:
+            ValueError: if the plan's patch is too small for its stages.
+        """
+        check_patch(configuration_manager.patch_size, cls.strides(configuration_manager))
+        return cls._network(configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision)
+
+    @classmethod
+    def strides(cls, configuration_manager: ConfigurationManager) -> list[list[int]]:
+        """Stride along each axis for every stage of the network, the first included."""
+        return configuration_manager.pool_op_kernel_sizes
+
+    @classmethod
+    def _network(
+        cls, configuration: ConfigurationManager, input_channels: int, output_channels: int, deep_supervision: bool
+    ) -> nn.Module:
+        name = configuration.network_arch_class_name
+        if cls.network_class is not None:
+            name = f"{cls.network_class.__module__}.{cls.network_class.__qualname__}"
+        return get_network_from_plans(
+            name,
+            configuration.network_arch_init_kwargs,
+            configuration.network_arch_init_kwargs_req_import,
+            input_channels,
+            output_channels,
+            allow_init=True,
+            deep_supervision=deep_supervision,
+        )
+
+    def _head_scales(self) -> list[list[float]]:
+        """Size of every head relative to the patch, in the order the network returns them.
+
+        nnU-Net's networks have no head on the deepest map, ours have.
+        """
+        scales = (1 / np.cumprod(np.vstack(self.strides(self.configuration_manager)), axis=0)).tolist()
+        return scales if self.network_class is not None else scales[:-1]
+
+    def _get_deep_supervision_scales(self) -> list[list[float]] | None:
+        """Sizes at which nnU-Net's loader prepares targets; one is enough where all heads share it."""
+        if not self.enable_deep_supervision:
+            return None
+        scales = self._head_scales()
+        return scales[:1] if self.full_scale_supervision else scales
+
+    def _build_loss(self) -> nn.Module:
+        loss = self._loss_of_one_head()
+        if not self.enable_deep_supervision:
+            return loss
+        weights = self.head_weights(len(self._head_scales()))
+        return DeepSupervisionLoss(loss, weights, full_scale=self.full_scale_supervision)
+
+    def _loss_of_one_head(self) -> nn.Module:
+        if self.loss_class is not None:
+            return self.loss_class(regions=self.label_manager.has_regions, ignore_label=self.label_manager.ignore_label)
+        enabled, self.enable_deep_supervision = self.enable_deep_supervision, False
+        try:  # nnU-Net's own loss without its wrapper, which would drop the heads it does not expect
+            return super()._build_loss()
+        finally:
+            self.enable_deep_supervision = enabled
+
+    def on_train_start(self) -> None:
+        """Log what the network costs, then start as nnU-Net does."""
+        if not self.was_initialized:
+            self.initialize()
+        for line in self._cost_lines():
+            self.print_to_log_file(line)
+        super().on_train_start()
+
+    def _cost_lines(self) -> list[str]:
+        need = self._memory_need()
+        parameters = sum(p.numel() for p in self.network.parameters())
+        lines = [
+            f"{type(self).__name__}: {parameters / 1e6:.2f} million parameters. Training memory: about "
+            f"{need.network:.1f} GB; the plan's budget is {need.budget:g} GB, its own network needs "
+            f"{need.plan_network:.1f} GB."
+        ]
+        available = _memory_of(self.device)
+        if need.network > available:
+            lines.append(_advice(self, need, available))
+        return lines
+
+    def _memory_need(self) -> MemoryNeed:
+        """Compare this network with the plan's own on one patch each, by the planner's count."""
+        configuration = self.configuration_manager
+        patch, batch = configuration.patch_size, configuration.batch_size
+        residual = "n_blocks_per_stage" in configuration.network_arch_init_kwargs
+
+        def gigabytes(network: Any) -> float:
+            stored_values = int(network.compute_conv_feature_map_size(patch))
+            return training_gigabytes(stored_values, batch, len(patch), residual)
+
+        heads = (self.num_input_channels, self.label_manager.num_segmentation_heads)
+        with torch.device("meta"):
+            ours = self._network(configuration, *heads, self.enable_deep_supervision)
+            plan_network = nnUNetTrainer.build_network_architecture(self.plans_manager, configuration, *heads)
+        budget = planner_budget(self.plans_manager.experiment_planner_name)
+        return MemoryNeed(gigabytes(ours), gigabytes(plan_network), budget)
+
+
+def _memory_of(device: torch.device) -> float:
+    """Memory of a device in GB."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory / 1e9
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+
+
+def _advice(trainer: DeclarativeTrainer, need: MemoryNeed, available: float) -> str:
+    """The commands that make a plan whose training fits."""
+    target = max(1, int(need.target_for(available)))
+    plans = f"{trainer.plans_manager.plans_name}_{target}G"
+    dataset, configuration = trainer.plans_manager.dataset_name, trainer.configuration_name
+    return (
+        f"WARNING: {need.network:.1f} GB will not fit into the {available:.1f} GB of {trainer.device}. Run instead: "
+        f"nnUNetv2_plan_and_preprocess -d {dataset.split('_')[0].removeprefix('Dataset')} -c {configuration} "
+        f"-pl {trainer.plans_manager.experiment_planner_name} -gpu_memory_target {target} "
+        f"-overwrite_plans_name {plans}, then nnUNetv2_train with -p {plans}."
+    )

@@ -1,0 +1,184 @@
+"""Every trainer through nnU-Net's own training, validation and checkpoint code, on every kind of labels."""
+
+import inspect
+import io
+import re
+from contextlib import redirect_stdout
+
+import numpy as np
+import pytest
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunetv2_unet3plus import trainers
+from nnunetv2_unet3plus.planning import memory
+from nnunetv2_unet3plus.trainers import (
+    declarative,
+    nnUNetTrainerHybridLoss,
+    nnUNetTrainerUNet3Plus,
+    nnUNetTrainerUNet3PlusDiceCE,
+    nnUNetTrainerUNet3PlusNoDS,
+    nnUNetTrainerUNet3PlusPaper,
+)
+from tests.trainers.conftest import LABELS
+
+ALL_TRAINERS = [getattr(trainers, name) for name in trainers.__all__]
+PLAN_DRIVEN = [t for t in ALL_TRAINERS if t is not nnUNetTrainerUNet3PlusPaper]
+PLANS = [
+    {"dims": 2, "encoder": "plain"},
+    {"dims": 2, "encoder": "residual", "anisotropic": True},
+    {"dims": 3, "encoder": "plain", "n_stages": 3, "patch_size": [8, 16, 16], "anisotropic": True},
+    {"dims": 3, "encoder": "residual", "n_stages": 3, "patch_size": [16, 16, 16]},
+]
+
+
+def check_training_and_validation(trainer, make_batch):
+    trainer.network.train()
+    trainer.lr_scheduler.step(0)
+    result = trainer.train_step(make_batch(trainer))
+    assert np.isfinite(result["loss"])
+    without_gradient = [name for name, p in trainer.network.named_parameters() if p.grad is None]
+    heads_without_supervision = [
+        n for n in without_gradient if trainer.enable_deep_supervision or "seg_layers" not in n
+    ]
+    assert heads_without_supervision == []
+    trainer.network.eval()
+    with torch.no_grad():
+        validation = trainer.validation_step(make_batch(trainer))
+    assert np.isfinite(validation["loss"])
+    assert len(validation["tp_hard"]) == 2  # liver and tumour, or the two regions
+
+
+@pytest.mark.parametrize("labels", LABELS)
+@pytest.mark.parametrize("trainer_class", PLAN_DRIVEN)
+def test_labels_regions_ignore(trainer_class, labels, make_trainer, make_batch):
+    check_training_and_validation(make_trainer(trainer_class, labels), make_batch)
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=lambda p: f"{p['dims']}d-{p['encoder']}")
+@pytest.mark.parametrize("trainer_class", PLAN_DRIVEN)
+def test_every_kind_of_plan(trainer_class, plan, make_trainer, make_batch):
+    check_training_and_validation(make_trainer(trainer_class, **plan), make_batch)
+
+
+def test_paper_network_ignores_the_plans_topology(make_trainer, make_batch):
+    trainer = make_trainer(nnUNetTrainerUNet3PlusPaper, patch_size=[32, 32], batch_size=1)
+    assert trainer.network.encoder.output_channels == [64, 128, 256, 512, 1024]
+    check_training_and_validation(trainer, make_batch)
+
+
+@pytest.mark.parametrize("trainer_class", [nnUNetTrainerUNet3Plus, nnUNetTrainerUNet3PlusDiceCE])
+def test_training_lowers_the_loss(trainer_class, make_trainer, make_batch):
+    trainer = make_trainer(trainer_class)
+    trainer.lr_scheduler.step(0)
+    batch = make_batch(trainer)
+    losses = [float(trainer.train_step(batch)["loss"]) for _ in range(12)]
+    assert losses[-1] < 0.8 * losses[0] if losses[0] > 0 else losses[-1] < losses[0] - 0.2
+
+
+@pytest.mark.parametrize("trainer_class", PLAN_DRIVEN)
+def test_checkpoint_loads_strictly_for_inference(trainer_class, make_trainer, tmp_path):
+    trainer = make_trainer(trainer_class)
+    trainer.save_checkpoint(str(tmp_path / "checkpoint.pth"))
+    checkpoint = torch.load(tmp_path / "checkpoint.pth", weights_only=False)
+    assert checkpoint["trainer_name"] == trainer_class.__name__
+    network = trainer_class.build_network_architecture(  # as nnUNetPredictor does, without an instance
+        trainer.plans_manager, trainer.configuration_manager, 1, 3, enable_deep_supervision=False
+    )
+    network.load_state_dict(checkpoint["network_weights"], strict=True)
+    logits = network.eval()(torch.zeros(1, 1, 32, 32))
+    assert logits.shape == (1, 3, 32, 32)
+
+
+@pytest.mark.parametrize("trainer_class", ALL_TRAINERS)
+def test_constructor_keeps_nnunets_parameter_names(trainer_class):
+    names = list(inspect.signature(trainer_class.__init__).parameters)
+    assert names == list(inspect.signature(nnUNetTrainer.__init__).parameters)
+    assert "plans_manager" in inspect.signature(trainer_class.build_network_architecture).parameters
+
+
+def test_full_scale_needs_one_target_and_native_scale_one_a_head(make_trainer):
+    assert make_trainer(nnUNetTrainerUNet3Plus)._get_deep_supervision_scales() == [[1, 1]]
+    native = make_trainer(nnUNetTrainerUNet3PlusDiceCE)._get_deep_supervision_scales()
+    assert native == [[1, 1], [0.5, 0.5], [0.25, 0.25], [0.125, 0.125]]
+    assert make_trainer(nnUNetTrainerUNet3PlusNoDS)._get_deep_supervision_scales() is None
+    # nnU-Net's network has no head on the deepest map
+    assert make_trainer(nnUNetTrainerHybridLoss)._get_deep_supervision_scales() == native[:-1]
+
+
+class TestCostInLog:
+    def lines(self, trainer):
+        return trainer._cost_lines()
+
+    def test_parameters_and_memory(self, make_trainer):
+        trainer = make_trainer(nnUNetTrainerUNet3Plus, n_stages=5, width=32, patch_size=[512, 512], batch_size=12)
+        (line,) = self.lines(trainer)
+        millions, need, budget, plans_need = map(float, re.findall(r"\d+\.?\d*(?= million| GB)", line))
+        assert millions == round(sum(p.numel() for p in trainer.network.parameters()) / 1e6, 2)
+        assert budget == 8
+        # by hand: values stored for a 512 x 512 patch, times 12 patches, to 8 GB per 85e6 x 12 values
+        stored = trainer.network.compute_conv_feature_map_size((512, 512))
+        assert need == pytest.approx(8 * stored / 85e6, abs=0.06)
+        assert need > plans_need
+
+    def test_hybrid_loss_changes_no_memory(self, make_trainer):
+        need = make_trainer(nnUNetTrainerHybridLoss)._memory_need()
+        assert need.network == need.plan_network
+
+    def test_what_to_run_where_it_will_not_fit(self, make_trainer, monkeypatch):
+        trainer = make_trainer(nnUNetTrainerUNet3Plus, n_stages=5, width=32, patch_size=[512, 512], batch_size=12)
+        need = trainer._memory_need()
+        monkeypatch.setattr(declarative, "_memory_of", lambda device: 6.0)
+        _, advice = self.lines(trainer)
+        target = int(6.0 * need.plan_network / need.network)
+        assert 1 <= target < 6
+        assert f"-gpu_memory_target {target} -overwrite_plans_name nnUNetPlans_{target}G" in advice
+        assert "nnUNetv2_plan_and_preprocess -d 900 -c 2d -pl ExperimentPlanner" in advice
+        assert "\n" not in advice
+
+    def test_logged_before_training_starts(self, make_trainer, monkeypatch):
+        trainer = make_trainer(nnUNetTrainerUNet3Plus)
+        logged = []
+        monkeypatch.setattr(trainer, "print_to_log_file", lambda *args, **_: logged.append(" ".join(map(str, args))))
+        monkeypatch.setattr(nnUNetTrainer, "on_train_start", lambda self: logged.append("started"))
+        with redirect_stdout(io.StringIO()):
+            trainer.on_train_start()
+        assert "million parameters" in logged[0]
+        assert logged[-1] == "started"
+
+
+class TestBadInput:
+    def test_patch_too_small_for_the_stages(self, make_trainer):
+        with pytest.raises(ValueError, match=r"patch of 8 x 8 voxels is too small for 4 stages"):
+            make_trainer(nnUNetTrainerUNet3Plus, patch_size=[8, 8])
+
+    def test_patch_too_small_for_the_papers_network(self, make_trainer):
+        with pytest.raises(ValueError, match=r"patch of 16 x 16 voxels is too small for 5 stages"):
+            make_trainer(nnUNetTrainerUNet3PlusPaper, n_stages=3, patch_size=[16, 16])
+
+    def test_paper_network_on_a_3d_plan(self, make_trainer):
+        with pytest.raises(ValueError, match="train it with the configuration 2d"):
+            make_trainer(nnUNetTrainerUNet3PlusPaper, dims=3)
+
+
+def test_planner_constants_are_nnunets():
+    """The reference values stand in the planners' constructors, which need a dataset; read their source."""
+    from nnunetv2.experiment_planning.experiment_planners import default_experiment_planner as default
+    from nnunetv2.experiment_planning.experiment_planners.residual_unets import (
+        residual_encoder_unet_planners as residual,
+    )
+
+    def constants(cls):
+        source = inspect.getsource(cls.__init__)
+        return {name: int(value) for name, value in re.findall(r"self\.(UNet_reference_\w+) = (\d+)", source)}
+
+    base = constants(default.ExperimentPlanner)
+    for is_residual, cls in ((False, default.ExperimentPlanner), (True, residual.ResEncUNetPlanner)):
+        own = base | constants(cls)
+        assert own["UNet_reference_val_corresp_GB"] == memory.REFERENCE_GB
+        for dims in (2, 3):
+            values = own[f"UNet_reference_val_{dims}d"] * own[f"UNet_reference_val_corresp_bs_{dims}d"]
+            assert memory.REFERENCE_VALUES[is_residual, dims] == values
+    for cls in (default.ExperimentPlanner, residual.nnUNetPlannerResEncM, residual.nnUNetPlannerResEncL):
+        target = inspect.signature(cls.__init__).parameters["gpu_memory_target_in_gb"].default
+        assert memory.planner_budget(cls.__name__) == target
