@@ -1,0 +1,1 @@
+"""Conversion scripts, one per dataset, runnable and importable."""

@@ -1,0 +1,143 @@
+"""The `unet3plus` command.
+
+A subcommand is one function that adds its parser and sets `run`, listed in `_COMMANDS`. Whatever is slow to import
+is imported in `run`, so that `unet3plus --help` answers at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+import nnunetv2_unet3plus
+from dataset_conversion import Dataset501_LiTS
+from nnunetv2_unet3plus.demo import run as demo
+from nnunetv2_unet3plus.errors import UserError, explain
+
+_CONVERTERS: dict[str, tuple[ModuleType, str]] = {
+    "lits": (Dataset501_LiTS, "unet3plus convert lits ~/Downloads/LiTS --organ --split paper"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, like all others of this command."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises instead of printing the usage and leaving."""
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        argv: The arguments; those of the process if left out.
+
+    Returns:
+        The exit code: 0, 2 for what the user can repair (one line on stderr), 130 after Ctrl-C.
+    """
+    try:
+        args = _parser().parse_args(argv)
+        return args.run(args)
+    except UserError as error:
+        line = str(error)
+    except OSError as error:
+        line = str(explain(error))
+    except KeyboardInterrupt:
+        print("unet3plus: stopped; the same command, run again, goes on from here", file=sys.stderr)
+        return 130
+    print(f"unet3plus: error: {' '.join(line.split())}", file=sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="unet3plus",
+        description="Tools around the UNet 3+ trainers for nnU-Net v2.",
+        epilog="example:\n  unet3plus doctor",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in _COMMANDS:
+        add(commands)
+    return parser
+
+
+Commands = argparse._SubParsersAction  # the type `add_subparsers` returns; argparse has no public name for it
+
+
+def _add(commands: Commands, name: str, summary: str, example: str) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _add_convert(commands: Commands) -> None:
+    parser = _add(
+        commands, "convert", "turn a public dataset into an nnU-Net dataset", "unet3plus convert lits ~/Downloads/LiTS"
+    )
+    datasets = parser.add_subparsers(metavar="DATASET", required=True)
+    for name, (script, example) in _CONVERTERS.items():
+        subparser = _add(datasets, name, script.SUMMARY, example)
+        script.add_options(subparser)
+        subparser.set_defaults(run=script.run)
+
+
+def _add_demo(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "demo",
+        "run the real nnU-Net commands on phantom CT, or on a LiTS download: masks, a Dice table, pictures",
+        "unet3plus demo --output demo_output",
+    )
+    demo.add_arguments(parser)
+    parser.set_defaults(run=demo.run)
+
+
+def _add_plugin_path(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "plugin-path",
+        "print the folder for nnUNet_extTrainer, where setting it by hand is wanted",
+        'export nnUNet_extTrainer="$(unet3plus plugin-path)"',
+    )
+    parser.set_defaults(run=_run_plugin_path)
+
+
+def _run_plugin_path(args: argparse.Namespace) -> int:
+    print(plugin_folder())
+    return 0
+
+
+def plugin_folder() -> Path:
+    """The one folder `nnUNet_extTrainer` has to point at."""
+    return Path(nnunetv2_unet3plus.__path__[0]).resolve() / "nnunet_plugin"
+
+
+def _add_doctor(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "doctor",
+        "show versions, device and variables, and whether nnU-Net finds the trainers (exit code 1 if not)",
+        "unet3plus doctor",
+    )
+    parser.set_defaults(run=_run_doctor)
+
+
+def _run_doctor(args: argparse.Namespace) -> int:
+    from nnunetv2_unet3plus.doctor import examine  # imports torch
+
+    return examine()
+
+
+_COMMANDS = (_add_demo, _add_convert, _add_plugin_path, _add_doctor)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

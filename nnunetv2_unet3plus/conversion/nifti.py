@@ -1,0 +1,79 @@
+"""Reads and writes the voxels of NIfTI files, strictly.
+
+With nibabel and not with ITK: ITK reads a truncated file without complaint (the rest is whatever was in memory) and
+does not notice a full disk when it writes.
+"""
+
+import gzip
+import zlib
+from io import IOBase
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import nibabel as nib
+import numpy as np
+from nibabel.arrayproxy import ArrayProxy
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+
+from nnunetv2_unet3plus.conversion.geometry import Geometry
+from nnunetv2_unet3plus.errors import UserError
+
+_COMPRESSION = 1  # nibabel's own default: several times faster than level 6, files of CT noise hardly larger
+_DAMAGE = (OSError, EOFError, zlib.error, ValueError, ImageFileError, HeaderDataError)
+
+
+def read_voxels(path: Path) -> np.ndarray:
+    """Reads the whole file, to its last byte.
+
+    Returns:
+        Voxels indexed x, y, z, in the type they are stored in. Voxels stored with a scale come scaled: as integers
+        if the scale's two numbers are whole, else in 32-bit floating point.
+
+    Raises:
+        UserError: If the file is truncated, damaged or cannot be read.
+    """
+    try:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+            # A memory map would turn a read error into a crash of the process, at some later time.
+            holder = nib.Nifti1Image.make_file_map({"image": cast(IOBase, file)})
+            proxy = nib.Nifti1Image.from_file_map(holder, mmap=False).dataobj
+            voxels = _plain_numbers(cast(ArrayProxy, proxy))
+            while file.read(1 << 20):  # gzip compares its checksum at the end only
+                pass
+    except _DAMAGE as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UserError(f"{path}: cannot be read ({reason}); replace the file by a good copy") from error
+    return voxels.reshape(voxels.shape[:3])
+
+
+def _plain_numbers(proxy: ArrayProxy) -> np.ndarray:
+    voxels = np.asanyarray(proxy)
+    slope, inter = proxy.slope, proxy.inter
+    if (slope, inter) == (1, 0):
+        return voxels.astype(voxels.dtype.newbyteorder("="), copy=False)
+    if proxy.dtype.kind in "iu" and slope % 1 == inter % 1 == 0:
+        for dtype in (np.int16, np.int32):
+            limits = np.iinfo(dtype)
+            if limits.min <= voxels.min() and voxels.max() <= limits.max:
+                return voxels.astype(dtype)
+    return voxels.astype(np.float32)
+
+
+def write_nifti(stream: BinaryIO, voxels: np.ndarray, geometry: Geometry) -> None:
+    """Writes a `.nii.gz` file.
+
+    The header is a new one: it holds the grid and nothing of the source's free-text fields. Equal input gives equal
+    bytes.
+
+    Args:
+        stream: Where to.
+        voxels: Indexed x, y, z; written in their own type.
+        geometry: Their grid.
+    """
+    image = nib.Nifti1Image(voxels, geometry.affine, dtype=voxels.dtype)
+    image.set_sform(geometry.affine, code="scanner")
+    image.set_qform(geometry.affine, code="scanner")
+    image.header.set_xyzt_units("mm")
+    with gzip.GzipFile(fileobj=stream, mode="wb", filename="", mtime=0, compresslevel=_COMPRESSION) as packed:
+        image.to_stream(packed)

@@ -1,0 +1,86 @@
+"""Finds files in a source folder and pairs them by the number in their names.
+
+By number, never by sorted order: sorted, `volume-10` comes before `volume-2`, and one missing file
+silently shifts every later pair.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+from nnunetv2_unet3plus.errors import UserError
+
+
+def nifti_files(folder: Path) -> list[Path]:
+    """All NIfTI files below a folder, sorted.
+
+    Hidden files are left out, and with them the `._*` files that macOS puts beside the real ones.
+
+    Raises:
+        UserError: If the folder is missing or is a file.
+    """
+    if not folder.exists():
+        raise UserError(f"{folder}: no such folder")
+    if not folder.is_dir():
+        raise UserError(f"{folder} is a file: unpack it and give the folder")
+    return sorted(path for path in folder.rglob("*") if _is_visible_nifti(path, folder))
+
+
+def _is_visible_nifti(path: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.relative_to(folder).parts)
+    return not hidden and path.name.lower().endswith((".nii", ".nii.gz")) and path.is_file()
+
+
+def by_number(files: Iterable[Path], pattern: re.Pattern[str]) -> dict[int, Path]:
+    """The files whose last path parts match a pattern, by their number.
+
+    Args:
+        files: The candidates.
+        pattern: Matched against the end of the path (`folder/name`), from the start of a path part; its group
+            `number` is the case's number.
+
+    Raises:
+        UserError: If two files have the same number.
+    """
+    found: dict[int, Path] = {}
+    for path in files:
+        match = pattern.fullmatch(path.name) or pattern.fullmatch(f"{path.parent.name}/{path.name}")
+        if match is None:
+            continue
+        number = int(match["number"])
+        if number in found:
+            raise UserError(f"number {number} is there twice: {found[number]} and {path}; keep only one of them")
+        found[number] = path
+    return found
+
+
+def pair_by_number(
+    images: Mapping[int, Path], labels: Mapping[int, Path], source: Path
+) -> dict[int, tuple[Path, Path]]:
+    """Pairs images with labels of the same number, in the order of the numbers.
+
+    Raises:
+        UserError: If an image has no label or a label no image.
+    """
+    for these, others, what, missing in (
+        (images, labels, "volumes", "segmentation"),
+        (labels, images, "segmentations", "volume"),
+    ):
+        alone = these.keys() - others.keys()
+        if alone:
+            raise UserError(
+                f"{source}: {what} without their {missing}: {number_ranges(alone)}; "
+                "add the missing files (is every part of the download unpacked here?) or move these away"
+            )
+    return {number: (images[number], labels[number]) for number in sorted(images)}
+
+
+def number_ranges(numbers: Collection[int]) -> str:
+    """Numbers in short: `{1, 2, 3, 7}` becomes `1-3, 7`."""
+    ranges: list[list[int]] = []
+    for number in sorted(numbers):
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    return ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in ranges)

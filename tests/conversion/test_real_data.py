@@ -1,0 +1,38 @@
+"""Real abdominal CT in the challenge's layout."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
+
+from tests.conversion import sources
+
+ASSEMBLE = Path(__file__).parents[3] / "shared" / "data" / "assemble_lits.py"
+
+
+@pytest.mark.skipif(not ASSEMBLE.exists(), reason=f"the real scans are not here: {ASSEMBLE.parent} is missing")
+def test_real_scans(tmp_path, convert, capsys):
+    source = tmp_path / "LiTS"
+    command = [sys.executable, str(ASSEMBLE), str(source), "--inplane", "64", "--cases", "chaos", "e09"]
+    subprocess.run(command, check=True, capture_output=True)
+    folder = convert(source)
+    for number in range(2):
+        batch = source / "Training Batch 1"
+        compare(batch / f"volume-{number}.nii", folder / "imagesTr" / f"liver_{number:03d}_0000.nii.gz")
+        compare(batch / f"segmentation-{number}.nii", folder / "labelsTr" / f"liver_{number:03d}.nii.gz")
+    verify_dataset_integrity(str(folder), num_processes=1)
+    assert "Warning" not in capsys.readouterr().out
+
+
+def compare(original: Path, converted: Path) -> None:
+    voxels, affine = sources.read(converted)
+    expected, expected_affine = sources.read(original)
+    assert voxels.dtype == expected.dtype
+    np.testing.assert_array_equal(voxels, expected)
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in expected.shape])).reshape(3, -1).T
+    apart = nib.affines.apply_affine(affine, corners) - nib.affines.apply_affine(expected_affine, corners)
+    assert np.abs(apart).max() < 1e-3  # millimetres
