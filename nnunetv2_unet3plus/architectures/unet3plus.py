@@ -52,6 +52,7 @@ class UNet3Plus(AbstractDynamicNetworkArchitectures):
         block: type[BasicBlockD] | type[BottleneckD] = BasicBlockD,
         bottleneck_channels: IntPerStage | None = None,
         stem_channels: int | None = None,
+        nonlin_first: bool = False,
         *,
         cat_channels: int | None = None,
         pool: str = "conv",
@@ -67,14 +68,18 @@ class UNet3Plus(AbstractDynamicNetworkArchitectures):
             pool: "conv", "max" or "avg": how a plain encoder goes from stage to stage (the paper: "max").
 
         Raises:
-            ValueError: for both or neither kind of encoder, fewer than two stages, a first stage with a stride, or
-                a kernel other than 1 or 3 along an axis.
+            ValueError: for both or neither kind of encoder, fewer than two stages, a first stage with a stride, a
+                kernel other than 1 or 3 along an axis, or own options out of range.
         """
         super().__init__()
         if (n_conv_per_stage is None) == (n_blocks_per_stage is None):
             raise ValueError(
                 "UNet3Plus takes n_conv_per_stage (plain encoder) or n_blocks_per_stage (residual encoder): give one."
             )
+        if cat_channels is not None and cat_channels < 1:
+            raise ValueError(f"cat_channels is the width of a branch, at least 1, not {cat_channels}.")
+        if pool not in ("conv", "max", "avg"):
+            raise ValueError(f"pool must be 'conv', 'max' or 'avg', not {pool!r}.")
         features = _per_stage(features_per_stage, n_stages)
         kernels = [maybe_convert_scalar_to_list(conv_op, kernel) for kernel in _per_stage(kernel_sizes, n_stages)]
         stage_strides = [maybe_convert_scalar_to_list(conv_op, stride) for stride in _per_stage(strides, n_stages)]
@@ -84,7 +89,13 @@ class UNet3Plus(AbstractDynamicNetworkArchitectures):
         topology = (input_channels, n_stages, features, conv_op, kernels, stage_strides)
         if n_conv_per_stage is not None:
             self.encoder: PlainConvEncoder | ResidualEncoder = PlainConvEncoder(
-                *topology, n_conv_per_stage, conv_bias, *norm_and_nonlin, return_skips=True, pool=pool
+                *topology,
+                n_conv_per_stage,
+                conv_bias,
+                *norm_and_nonlin,
+                return_skips=True,
+                nonlin_first=nonlin_first,
+                pool=pool,
             )
             self.key_to_stem = "encoder.stages.0"
             in_proj = "encoder.stages.0.0.convs.0"
@@ -105,7 +116,7 @@ class UNet3Plus(AbstractDynamicNetworkArchitectures):
         self.key_to_encoder = "encoder.stages"
         self.keys_to_in_proj = (f"{in_proj}.conv", f"{in_proj}.all_modules.0")
         self.decoder = FullScaleDecoder(
-            self.encoder, num_classes, cat_channels or max(1, features[0] // 2), deep_supervision
+            self.encoder, num_classes, cat_channels or max(1, features[0] // 2), deep_supervision, nonlin_first
         )
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:

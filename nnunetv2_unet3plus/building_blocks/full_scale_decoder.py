@@ -41,13 +41,16 @@ class FullScaleStage(nn.Module):
     its input and the activation are kept for backward, instead of both and the concatenation.
     """
 
-    def __init__(self, encoder: PlainConvEncoder | ResidualEncoder, stage: int, cat_channels: int) -> None:
+    def __init__(
+        self, encoder: PlainConvEncoder | ResidualEncoder, stage: int, cat_channels: int, nonlin_first: bool
+    ) -> None:
         """Build the stage.
 
         Args:
             encoder: gives channels, kernels, norm and nonlinearity.
             stage: the index of this stage, 0 is the finest.
             cat_channels: width of every branch.
+            nonlin_first: conv - nonlin - norm instead of conv - norm - nonlin.
 
         Raises:
             ValueError: for a kernel other than 1 or 3 along an axis.
@@ -83,7 +86,9 @@ class FullScaleStage(nn.Module):
             encoder.dropout_op_kwargs,
             encoder.nonlin,
             encoder.nonlin_kwargs,
+            nonlin_first,
         )
+        self.nonlin_first = nonlin_first
 
     def forward(self, encoded: list[Tensor], decoded: list[Tensor]) -> Tensor:
         """Fuse all scales.
@@ -98,7 +103,8 @@ class FullScaleStage(nn.Module):
         grid = encoded[-1].shape[2:]
         branches = [conv(x) for conv, x in zip(self.encoder_branches, encoded, strict=True)]
         branches += [conv(x, grid) for conv, x in zip(self.decoder_branches, decoded, strict=True)]
-        return self.fusion(self.nonlin(self.norm(self.dropout(torch.cat(branches, dim=1)))))
+        x = self.dropout(torch.cat(branches, dim=1))
+        return self.fusion(self.norm(self.nonlin(x)) if self.nonlin_first else self.nonlin(self.norm(x)))
 
 
 class FullScaleDecoder(nn.Module):
@@ -113,6 +119,7 @@ class FullScaleDecoder(nn.Module):
         num_classes: int,
         cat_channels: int,
         deep_supervision: bool,
+        nonlin_first: bool = False,
     ) -> None:
         """Build one stage for each encoder stage but the deepest.
 
@@ -121,6 +128,7 @@ class FullScaleDecoder(nn.Module):
             num_classes: channels of every head.
             cat_channels: width of every branch (64 in the paper).
             deep_supervision: return the logits of all heads, or those of full resolution alone.
+            nonlin_first: conv - nonlin - norm instead of conv - norm - nonlin.
         """
         super().__init__()
         self.deep_supervision = deep_supervision
@@ -129,7 +137,9 @@ class FullScaleDecoder(nn.Module):
         self.encoder_channels = list(encoder.output_channels)
         n_stages = len(self.encoder_channels)
         self.decoded_channels = cat_channels * n_stages
-        self.stages = nn.ModuleList(FullScaleStage(encoder, stage, cat_channels) for stage in range(n_stages - 1))
+        self.stages = nn.ModuleList(
+            FullScaleStage(encoder, stage, cat_channels, nonlin_first) for stage in range(n_stages - 1)
+        )
         # nnU-Net's loader of pretrained weights knows the heads by this name and leaves them out
         self.seg_layers = nn.ModuleList(
             encoder.conv_op(
@@ -140,6 +150,8 @@ class FullScaleDecoder(nn.Module):
             )
             for stage, channels in enumerate([self.decoded_channels] * (n_stages - 1) + [self.encoder_channels[-1]])
         )
+        # DDP waits for a gradient of every trainable parameter; without deep supervision these would never get one
+        self.seg_layers[1:].requires_grad_(deep_supervision)
 
     def forward(self, skips: list[Tensor]) -> Tensor | list[Tensor]:
         """Decode.

@@ -12,6 +12,7 @@ The upsampled map is never stored, and the channel mixing, the dear part, runs o
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import floor, prod
 from typing import Any
 
@@ -63,9 +64,7 @@ def resize_conv(x: Tensor, weight: Tensor, bias: Tensor | None, size: Sequence[i
     y = _mix_channels(x, weight, grid, size)
     for axis, (n, m) in enumerate(zip(grid, size, strict=True)):
         if n != m:
-            taps = weight.shape[2 + axis]
-            matrix = tap_matrix(n, m, taps, y.dtype, y.device)
-            y = _BandedMatmul.apply(y, matrix, _blocks(n, m, taps), 2 + axis)
+            y = interpolate_taps(y, m, weight.shape[2 + axis], 2 + axis)
     return y if bias is None else y + bias.to(y.dtype).view(1, -1, *[1] * len(size))
 
 
@@ -122,6 +121,12 @@ def tap_matrix(n: int, m: int, taps: int, dtype: torch.dtype, device: torch.devi
     return torch.stack([padded[t : t + m] for t in range(3)], dim=2).reshape(m, 3 * n).to(dtype)
 
 
+@lru_cache(maxsize=256)  # a network asks for the same few in every step; the largest of a 512 x 512 patch has 1.5 MB
+def _cached_tap_matrix(n: int, m: int, taps: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # what prediction has made, training may use
+        return tap_matrix(n, m, taps, dtype, device)
+
+
 def _blocks(n: int, m: int, taps: int) -> list[Block]:
     """Blocks of rows of ``tap_matrix(n, m, taps)`` with the columns outside which the rows are zero."""
     step = max(1, COARSE_ROWS_PER_BLOCK * m // n)
@@ -152,41 +157,73 @@ def _work_coarse(weight: Tensor, grid: tuple[int, ...], size: tuple[int, ...]) -
     return work
 
 
-class _BandedMatmul(torch.autograd.Function):
-    """Multiply one axis of a tensor by a constant banded matrix, block by block.
+# Both directions are operators of their own, so that torch.compile sees one node and not a loop over blocks, and
+# autograd does not write a full-size zero tensor for every block, as it would for slices joined by torch.cat.
 
-    Plain slicing and concatenation give the same values, but their backward writes a full-size zero tensor for every
-    block. The adjoint is the same loop with the matrix transposed, adding into one tensor.
+
+@torch.library.custom_op("nnunetv2_unet3plus::interpolate_taps", mutates_args=())
+def interpolate_taps(x: Tensor, rows: int, taps: int, axis: int) -> Tensor:
+    """Multiply one axis of a tensor by its `tap_matrix`, block by block.
+
+    Args:
+        x: of any shape, with `n * taps` entries along `axis`.
+        rows: entries of the result along `axis`.
+        taps: 1 or 3.
+        axis: not negative.
     """
+    n = x.shape[axis] // taps
+    matrix = _cached_tap_matrix(n, rows, taps, x.dtype, x.device)
+    x3 = x.reshape(prod(x.shape[:axis]), x.shape[axis], -1)
+    out = x3.new_empty(x3.shape[0], rows, x3.shape[2])
+    for start, stop, first, last in _blocks(n, rows, taps):
+        band = matrix[start:stop, first:last]
+        if x3.shape[2] == 1:  # the last axis: one matrix product instead of many matrix-vector products
+            torch.mm(x3[:, first:last, 0], band.T, out=out[:, start:stop, 0])
+        else:
+            torch.bmm(band.expand(x3.shape[0], -1, -1), x3[:, first:last], out=out[:, start:stop])
+    return out.view(_with_entries(x.shape, axis, rows))
 
-    @staticmethod
-    def forward(x: Tensor, matrix: Tensor, blocks: list[Block], axis: int) -> Tensor:
-        x3 = x.reshape(prod(x.shape[:axis]), x.shape[axis], -1)
-        out = x3.new_empty(x3.shape[0], matrix.shape[0], x3.shape[2])
-        for start, stop, first, last in blocks:
-            band = matrix[start:stop, first:last]
-            if x3.shape[2] == 1:  # the last axis: one matrix product instead of many matrix-vector products
-                torch.mm(x3[:, first:last, 0], band.T, out=out[:, start:stop, 0])
-            else:
-                torch.bmm(band.expand(x3.shape[0], -1, -1), x3[:, first:last], out=out[:, start:stop])
-        return out.view(*x.shape[:axis], matrix.shape[0], *x.shape[axis + 1 :])
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        _, ctx.matrix, ctx.blocks, ctx.axis = inputs
+@torch.library.custom_op("nnunetv2_unet3plus::interpolate_taps_adjoint", mutates_args=())
+def _interpolate_taps_adjoint(grad: Tensor, n: int, taps: int, axis: int) -> Tensor:
+    """Multiply one axis by the transposed matrix: the same loop, adding into one tensor."""
+    rows = grad.shape[axis]
+    matrix = _cached_tap_matrix(n, rows, taps, grad.dtype, grad.device)
+    g3 = grad.reshape(prod(grad.shape[:axis]), rows, -1)
+    out = g3.new_zeros(g3.shape[0], n * taps, g3.shape[2])
+    for start, stop, first, last in _blocks(n, rows, taps):
+        band = matrix[start:stop, first:last]
+        if g3.shape[2] == 1:
+            out[:, first:last, 0].addmm_(g3[:, start:stop, 0], band)
+        else:
+            out[:, first:last].baddbmm_(band.T.expand(g3.shape[0], -1, -1), g3[:, start:stop])
+    return out.view(_with_entries(grad.shape, axis, n * taps))
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        matrix, axis = ctx.matrix, ctx.axis
-        g3 = grad.reshape(prod(grad.shape[:axis]), grad.shape[axis], -1).contiguous()
-        out = g3.new_zeros(g3.shape[0], matrix.shape[1], g3.shape[2])
-        for start, stop, first, last in ctx.blocks:
-            band = matrix[start:stop, first:last]
-            if g3.shape[2] == 1:
-                out[:, first:last, 0].addmm_(g3[:, start:stop, 0], band)
-            else:
-                out[:, first:last].baddbmm_(band.T.expand(g3.shape[0], -1, -1), g3[:, start:stop])
-        return out.view(*grad.shape[:axis], matrix.shape[1], *grad.shape[axis + 1 :]), None, None, None
+
+@interpolate_taps.register_fake
+def _(x: Tensor, rows: int, taps: int, axis: int) -> Tensor:
+    return x.new_empty(_with_entries(x.shape, axis, rows))
+
+
+@_interpolate_taps_adjoint.register_fake
+def _(grad: Tensor, n: int, taps: int, axis: int) -> Tensor:
+    return grad.new_empty(_with_entries(grad.shape, axis, n * taps))
+
+
+def _remember_sizes(ctx: Any, inputs: tuple[Tensor, int, int, int], output: Tensor) -> None:
+    x, _, ctx.taps, ctx.axis = inputs
+    ctx.n = x.shape[ctx.axis] // ctx.taps
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+    return _interpolate_taps_adjoint(grad, ctx.n, ctx.taps, ctx.axis), None, None, None
+
+
+interpolate_taps.register_autograd(_backward, setup_context=_remember_sizes)
+
+
+def _with_entries(shape: Sequence[int], axis: int, entries: int) -> list[int]:
+    return [*shape[:axis], entries, *shape[axis + 1 :]]
 
 
 class _ResizeConv:

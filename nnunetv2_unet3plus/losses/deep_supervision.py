@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from .base import SegmentationLoss
 from .target import SegmentationTarget
@@ -56,32 +57,47 @@ class DeepSupervisionLoss(nn.Module):
                 f"{len(heads)} heads but {len(self.weights)} weights: give one weight a head, "
                 f"as halving_weights({len(heads)}) does"
             )
-        if self.full_scale:
-            heads = [_resize(head, targets[0].shape[2:]) for head in heads]
-        paired = self._pair(heads, targets)
-        losses = [self.loss(head, target) for head, target in zip(heads, paired, strict=True)]
+        sizes = [_spatial(targets[0] if self.full_scale else head) for head in heads]
+        ready = self._ready_targets(heads, sizes, targets)
+        losses = [self._loss_of(head, size, ready[size]) for head, size in zip(heads, sizes, strict=True)]
         return torch.stack([weight * loss for weight, loss in zip(self.weights, losses, strict=True)]).sum()
 
-    def _pair(self, heads: list[Tensor], targets: list[Tensor]) -> list[Tensor | SegmentationTarget]:
-        """The target of every head, prepared once a shape if the loss knows how."""
-        by_shape: dict[Shape, Tensor] = {_spatial(target): target for target in reversed(targets)}
+    def _ready_targets(
+        self, heads: list[Tensor], sizes: list[Shape], targets: list[Tensor]
+    ) -> dict[Shape, Tensor | SegmentationTarget]:
+        """The target of every size, prepared once if the loss knows how."""
+        by_size: dict[Shape, Tensor] = {_spatial(target): target for target in reversed(targets)}
         ready: dict[Shape, Tensor | SegmentationTarget] = {}
-        for index, head in enumerate(heads):
-            shape = _spatial(head)
-            if shape not in by_shape:
+        for index, (head, size) in enumerate(zip(heads, sizes, strict=True)):
+            if size not in by_size:
                 raise ValueError(
-                    f"head {index} of shape {shape} has no target: there are targets of shape {sorted(by_shape)}. "
+                    f"head {index} of shape {size} has no target: there are targets of shape {sorted(by_size)}. "
                     "Add its scale to the trainer's deep supervision scales, or compare all heads at full size "
                     "with full_scale=True"
                 )
-            if shape not in ready:
-                target = by_shape[shape]
-                ready[shape] = self.loss.prepare(target, head) if isinstance(self.loss, SegmentationLoss) else target
-        return [ready[_spatial(head)] for head in heads]
+            if size not in ready:
+                ready[size] = self._prepare(by_size[size], head, size)
+        return ready
+
+    def _prepare(self, target: Tensor, head: Tensor, size: Shape) -> Tensor | SegmentationTarget:
+        if not isinstance(self.loss, SegmentationLoss):
+            return target
+        return self.loss.prepare(target, head.new_empty(1).expand(*head.shape[:2], *size))  # read for shape and type
+
+    def _loss_of(self, head: Tensor, size: Shape, target: Tensor | SegmentationTarget) -> Tensor:
+        if not self.full_scale:
+            return self.loss(head, target)
+
+        def at_full_size(logits: Tensor) -> Tensor:
+            return self.loss(_resize(logits, size), target)
+
+        # All heads at full size would keep about as much for backward as the decoder does. Kept are the logits; the
+        # loss of one head at a time is computed again.
+        return checkpoint(at_full_size, head, use_reentrant=False, preserve_rng_state=False)
 
 
 def halving_weights(heads: int) -> list[float]:
-    """nnU-Net's weights: every head half of the one before, 1e-6 at least, sum 1."""
+    """nnU-Net's weights: every head half of the one before, sum 1."""
     return _normalise([0.5**index for index in range(heads)])
 
 

@@ -4,8 +4,11 @@ nnU-Net does not count bytes. Its planner knows how many values its own networks
 (`compute_conv_feature_map_size`) in a training that takes 8 GB, and scales from there.
 """
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 # Values stored by a whole batch in a training that takes REFERENCE_GB, from nnU-Net 2.8's planners
 # (UNet_reference_val_* x UNet_reference_val_corresp_bs_*), by residual encoder or not and spatial dimensions.
@@ -16,27 +19,36 @@ REFERENCE_VALUES = {
     (True, 2): 135_000_000 * 12,
     (True, 3): 680_000_000 * 2,
 }
-# What the planners aim at unless told otherwise, by `experiment_planner_used` in the plans.
-PLANNER_TARGET_GB = {"nnUNetPlannerResEncL": 24, "nnUNetPlannerResEncXL": 40}
+# nnU-Net trains in mixed precision on CUDA, which its planner counts on, and in single precision elsewhere.
+SINGLE_PRECISION_FACTOR = 2
 
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """What training a network on a plan takes, in GB.
+    """What training a network on a plan takes, in GB on a GPU.
 
     Attributes:
         network: the network that is to be trained.
         plan_network: the network the plan was made for.
-        budget: what the planner was allowed to use.
+        target: what the planner aims at unless told otherwise.
     """
 
     network: float
     plan_network: float
-    budget: float
+    target: float
 
-    def target_for(self, available: float) -> float:
-        """The budget to plan with so that the network stays within `available` GB."""
-        return available * self.plan_network / self.network
+    @property
+    def budget(self) -> float:
+        """What the plan was allowed to use; a plan made with another -gpu_memory_target shows in its network."""
+        return max(self.target, self.plan_network)
+
+    def on(self, device_type: str) -> float:
+        """The network's need on a kind of device, in GB."""
+        return self.network * (1 if device_type == "cuda" else SINGLE_PRECISION_FACTOR)
+
+    def target_for(self, available: float, device_type: str = "cuda") -> float:
+        """The -gpu_memory_target to plan with so that the network stays within `available` GB."""
+        return available * self.plan_network / self.on(device_type)
 
 
 def training_gigabytes(stored_values: int, batch_size: int, dims: int, residual: bool) -> float:
@@ -54,9 +66,12 @@ def training_gigabytes(stored_values: int, batch_size: int, dims: int, residual:
     return REFERENCE_GB * stored_values * batch_size / REFERENCE_VALUES[residual, dims]
 
 
-def planner_budget(experiment_planner_used: str) -> float:
-    """The GB a planner aims at by default; 8 for all that nnU-Net does not give more."""
-    return PLANNER_TARGET_GB.get(experiment_planner_used, REFERENCE_GB)
+def planner_target(plans_manager: PlansManager) -> float:
+    """The GB the plan's planner aims at by default; 8, as nnU-Net's default planner, if it cannot be found."""
+    planner = plans_manager.experiment_planner_class
+    if planner is None:
+        return REFERENCE_GB
+    return inspect.signature(planner.__init__).parameters["gpu_memory_target_in_gb"].default
 
 
 def check_patch(patch_size: Sequence[int], strides: Sequence[Sequence[int]]) -> None:

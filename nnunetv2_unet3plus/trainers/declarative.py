@@ -9,9 +9,10 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
+from torch._dynamo import OptimizedModule
 
 from nnunetv2_unet3plus.losses import DeepSupervisionLoss, SegmentationLoss, halving_weights
-from nnunetv2_unet3plus.planning.memory import MemoryNeed, check_patch, planner_budget, training_gigabytes
+from nnunetv2_unet3plus.planning.memory import MemoryNeed, check_patch, planner_target, training_gigabytes
 from nnunetv2_unet3plus.trainers.time_left import TimeLeftMixin
 
 
@@ -84,12 +85,12 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
         )
 
     def _head_scales(self) -> list[list[float]]:
-        """Size of every head relative to the patch, in the order the network returns them.
-
-        nnU-Net's networks have no head on the deepest map, ours have.
-        """
-        scales = (1 / np.cumprod(np.vstack(self.strides(self.configuration_manager)), axis=0)).tolist()
-        return scales if self.network_class is not None else scales[:-1]
+        """Size of every head relative to the patch, in the order the network returns them."""
+        network = self.network.module if self.is_ddp else self.network
+        if isinstance(network, OptimizedModule):
+            network = network._orig_mod
+        scales = 1 / np.cumprod(np.vstack(self.strides(self.configuration_manager)), axis=0)
+        return scales.tolist()[: len(network.decoder.seg_layers)]  # only our networks have a head on the deepest map
 
     def _get_deep_supervision_scales(self) -> list[list[float]] | None:
         """Sizes at which nnU-Net's loader prepares targets; one is enough where all heads share it."""
@@ -123,34 +124,48 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
         super().on_train_start()
 
     def _cost_lines(self) -> list[str]:
-        need = self._memory_need()
         parameters = sum(p.numel() for p in self.network.parameters())
+        line = f"{type(self).__name__}: {parameters / 1e6:.2f} million parameters. Training memory: "
+        try:
+            need = self._memory_need()
+        except Exception as error:  # a network that does not count its memory must not cost the training
+            return [f"{line}unknown ({type(error).__name__}: {error})."]
         lines = [
-            f"{type(self).__name__}: {parameters / 1e6:.2f} million parameters. Training memory: about "
-            f"{need.network:.1f} GB; the plan's budget is {need.budget:g} GB, its own network needs "
-            f"{need.plan_network:.1f} GB."
+            f"{line}about {need.network:.1f} GB on a GPU; the plan's budget is {need.budget:.1f} GB, its own network "
+            f"needs {need.plan_network:.1f} GB."
         ]
         available = _memory_of(self.device)
-        if need.network > available:
-            lines.append(_advice(self, need, available))
+        if need.on(self.device.type) > available:
+            lines.append(self._advice(need, available))
         return lines
 
     def _memory_need(self) -> MemoryNeed:
         """Compare this network with the plan's own on one patch each, by the planner's count."""
         configuration = self.configuration_manager
-        patch, batch = configuration.patch_size, configuration.batch_size
+        patch = configuration.patch_size
         residual = "n_blocks_per_stage" in configuration.network_arch_init_kwargs
 
         def gigabytes(network: Any) -> float:
             stored_values = int(network.compute_conv_feature_map_size(patch))
-            return training_gigabytes(stored_values, batch, len(patch), residual)
+            return training_gigabytes(stored_values, self.batch_size, len(patch), residual)
 
         heads = (self.num_input_channels, self.label_manager.num_segmentation_heads)
         with torch.device("meta"):
             ours = self._network(configuration, *heads, self.enable_deep_supervision)
             plan_network = nnUNetTrainer.build_network_architecture(self.plans_manager, configuration, *heads)
-        budget = planner_budget(self.plans_manager.experiment_planner_name)
-        return MemoryNeed(gigabytes(ours), gigabytes(plan_network), budget)
+        return MemoryNeed(gigabytes(ours), gigabytes(plan_network), planner_target(self.plans_manager))
+
+    def _advice(self, need: MemoryNeed, available: float) -> str:
+        """The commands that make a plan whose training fits."""
+        target = max(1, int(need.target_for(available, self.device.type)))
+        plans = f"{self.plans_manager.plans_name}_{target}G"
+        dataset = self.plans_manager.dataset_name.split("_")[0].removeprefix("Dataset")
+        return (
+            f"WARNING: {need.on(self.device.type):.1f} GB will not fit into the {available:.1f} GB of {self.device}. "
+            f"Run instead: nnUNetv2_plan_and_preprocess -d {dataset} -c {self.configuration_name} "
+            f"-pl {self.plans_manager.experiment_planner_name} -gpu_memory_target {target} "
+            f"-overwrite_plans_name {plans}, then nnUNetv2_train with -p {plans}."
+        )
 
 
 def _memory_of(device: torch.device) -> float:
@@ -158,16 +173,3 @@ def _memory_of(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory / 1e9
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-
-
-def _advice(trainer: DeclarativeTrainer, need: MemoryNeed, available: float) -> str:
-    """The commands that make a plan whose training fits."""
-    target = max(1, int(need.target_for(available)))
-    plans = f"{trainer.plans_manager.plans_name}_{target}G"
-    dataset, configuration = trainer.plans_manager.dataset_name, trainer.configuration_name
-    return (
-        f"WARNING: {need.network:.1f} GB will not fit into the {available:.1f} GB of {trainer.device}. Run instead: "
-        f"nnUNetv2_plan_and_preprocess -d {dataset.split('_')[0].removeprefix('Dataset')} -c {configuration} "
-        f"-pl {trainer.plans_manager.experiment_planner_name} -gpu_memory_target {target} "
-        f"-overwrite_plans_name {plans}, then nnUNetv2_train with -p {plans}."
-    )

@@ -5,9 +5,11 @@ import math
 import pytest
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+from dynamic_network_architectures.building_blocks.residual import BottleneckD
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
 
+from benchmarks.measure import saved_bytes
 from nnunetv2_unet3plus.architectures.unet3plus import UNet3Plus, unet3plus_paper
 from tests.architectures.plans import arch_kwargs, input_size
 from tests.textbook import TextbookUNet3Plus
@@ -110,14 +112,27 @@ class TestPaper:
         assert parameters == 26_989_637
         assert parameters - side_heads == 26_971_777  # the paper's 26.97 M
 
-    def test_equals_textbook(self):
+    def test_equals_textbook_in_outputs_and_gradients(self):
         torch.manual_seed(0)
         network = unet3plus_paper(1, 1)
         textbook = TextbookUNet3Plus(network)
         textbook.load_state_dict(network.state_dict(), strict=True)
-        x = torch.randn(2, 1, 48, 32)
-        for a, b in zip(network(x), textbook(x), strict=True):
+        x = torch.randn(2, 1, 96, 80)  # large enough for several blocks of rows
+        ours, expected = network(x), textbook(x)
+        for a, b in zip(ours, expected, strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-4 * spread_of(b))
+        seeds = [torch.randn_like(o) for o in ours]
+        torch.autograd.backward(ours, seeds)
+        torch.autograd.backward(expected, seeds)
+        for (name, a), b in zip(network.named_parameters(), textbook.parameters(), strict=True):
+            torch.testing.assert_close(a.grad, b.grad, rtol=0, atol=1e-2 * max(1.0, spread_of(b.grad)), msg=name)
+
+    def test_keeps_little_more_than_half_of_the_textbooks_activations(self):
+        with torch.device("meta"):
+            network = unet3plus_paper(3, 1)
+            x = torch.empty(1, 3, 320, 320)
+        textbook = TextbookUNet3Plus(network)
+        assert saved_bytes(network, x) < 0.55 * saved_bytes(textbook, x)
 
 
 class TestInNnunet:
@@ -176,7 +191,57 @@ class TestInNnunet:
             build(arch_kwargs(2)).compute_conv_feature_map_size((1, 1, 32, 32))
 
 
+class TestWhatPlansMayHold:
+    """Arguments that nnU-Net's networks take and its planners rarely write."""
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"norm_op": None, "norm_op_kwargs": None},
+            {"dropout_op": nn.Dropout2d, "dropout_op_kwargs": {"p": 0.5}},
+            {"nonlin": None, "nonlin_kwargs": None},
+            {"nonlin_first": True},
+            {"conv_bias": False},
+            {"kernel_sizes": 3, "strides": [1, 2, 2, 2, 2], "features_per_stage": 8},
+            {"strides": [1, 3, 2, 1, 2]},
+            {"norm_op_kwargs": {"affine": False}},
+        ],
+        ids=lambda change: next(iter(change)),
+    )
+    def test_plain_encoder(self, change):
+        kwargs = arch_kwargs(2) | change
+        torch.manual_seed(0)
+        network = UNet3Plus(1, num_classes=2, deep_supervision=True, **kwargs)
+        assert network(torch.randn(2, 1, 48, 48))[0].shape == (2, 2, 48, 48)
+
+    def test_bottleneck_blocks_and_wide_stem(self):
+        kwargs = arch_kwargs(2, "residual") | {"block": BottleneckD, "bottleneck_channels": 4, "stem_channels": 6}
+        assert build(kwargs)(torch.randn(2, 2, 32, 32))[0].shape == (2, 3, 32, 32)
+
+    def test_nonlin_first_swaps_norm_and_nonlin_in_branches_too(self):
+        x = torch.randn(2, 2, 32, 32)
+        outputs = [build(arch_kwargs(2) | {"nonlin_first": first})(x)[0] for first in (False, True)]
+        assert not outputs[0].allclose(outputs[1])
+
+
+def test_unsupervised_heads_wait_for_no_gradient():
+    """DDP stops when a trainable parameter gets none."""
+    heads = build(arch_kwargs(2), deep_supervision=False).decoder.seg_layers
+    assert all(p.requires_grad for p in heads[0].parameters())
+    assert not any(p.requires_grad for head in heads[1:] for p in head.parameters())
+    assert all(p.requires_grad for p in build(arch_kwargs(2)).parameters())
+
+
 class TestBadInput:
+    @pytest.mark.parametrize("width", [0, -1])
+    def test_width_of_branches(self, width):
+        with pytest.raises(ValueError, match="cat_channels is the width of a branch, at least 1"):
+            build(arch_kwargs(2), cat_channels=width)
+
+    def test_unknown_pooling(self):
+        with pytest.raises(ValueError, match="'conv', 'max' or 'avg', not 'mean'"):
+            build(arch_kwargs(2), pool="mean")
+
     def test_unknown_kernel(self):
         kwargs = arch_kwargs(2)
         kwargs["kernel_sizes"][1] = [5, 3]
@@ -208,14 +273,25 @@ class TestBadInput:
             build(kwargs)
 
 
-@pytest.mark.parametrize("dims", [2, 3])
-def test_compiles_without_graph_break(dims):
-    """nnU-Net compiles the network on CUDA; ahead-of-time autograd without code generation shows the same graph."""
-    network = build(arch_kwargs(dims, n_stages=3))
-    x = torch.randn(2, 2, *[16] * dims)
+@pytest.mark.parametrize(("dims", "size"), [(2, (96, 128)), (3, (40, 48, 40))])
+def test_compiles_without_graph_break(dims, size):
+    """nnU-Net compiles the network on CUDA, and runs it in training, validation and prediction.
+
+    Without code generation the graph is the same; grids are large enough for several blocks of rows.
+    """
+    torch._dynamo.reset()
+    network = build(arch_kwargs(dims, n_stages=4, width=4))
+    x = torch.randn(2, 2, *size)
     expected = network(x)
-    compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
+    compiled = torch.compile(network, backend="aot_eager", fullgraph=True)  # a graph break is an error
     for a, b in zip(compiled(x), expected, strict=True):
-        torch.testing.assert_close(a, b)
-    sum(logits.square().mean() for logits in compiled(x)).backward()
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * spread_of(b))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs = compiled(x)
+    sum(logits.float().square().mean() for logits in outputs).backward()
     assert all(p.grad is not None for p in network.parameters())
+    with torch.no_grad():
+        network.eval()
+        assert len(compiled(x)) == 4
+        network.decoder.deep_supervision = False
+        assert compiled(x).shape == (2, 3, *size)

@@ -173,3 +173,17 @@ def test_halving_weights():
 
 def test_equal_weights():
     assert equal_weights(4) == [0.25] * 4
+
+
+def test_full_scale_keeps_the_logits_and_no_full_size_copies():
+    """Eight heads at full size would keep more for backward than the decoder that made them."""
+    heads = [torch.randn(1, 3, 64 // 2**level, 64 // 2**level, requires_grad=True) for level in range(4)]
+    target = torch.randint(0, 3, (1, 1, 64, 64)).float()
+    loss = DeepSupervisionLoss(HybridLoss(), halving_weights(4), full_scale=True)
+    logits = {head.data_ptr() for head in heads}
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: kept.append(t.numel()) if t.data_ptr() not in logits else None, lambda t: t
+    ):
+        loss(heads, [target])
+    assert sum(kept) < 64  # weights and sums of the heads

@@ -19,14 +19,18 @@ PLANS = [
 ]
 
 
+@pytest.mark.parametrize("classes", [3, 16])
 @pytest.mark.parametrize(("plan", "patch"), PLANS)
-def test_counted_values_follow_saved_bytes(plan, patch):
-    """Against nnU-Net's own network, whose count the planner's budget is calibrated with."""
+def test_counted_values_follow_saved_bytes(plan, patch, classes):
+    """Against nnU-Net's own network, whose count the planner's budget is calibrated with.
+
+    The full-scale loss keeps nothing more for backward, see tests/losses/test_deep_supervision.py.
+    """
     kwargs = arch_kwargs(**plan)
     stock_class = {"plain": PlainConvUNet, "residual": ResidualEncoderUNet}[plan.get("encoder", "plain")]
     with torch.device("meta"):
-        stock = stock_class(1, num_classes=3, deep_supervision=True, **kwargs)
-        ours = UNet3Plus(1, num_classes=3, deep_supervision=True, **kwargs)
+        stock = stock_class(1, num_classes=classes, deep_supervision=True, **kwargs)
+        ours = UNet3Plus(1, num_classes=classes, deep_supervision=True, **kwargs)
         x = torch.empty(1, 1, *patch)
     counted = ours.compute_conv_feature_map_size(patch) / stock.compute_conv_feature_map_size(patch)
     measured = saved_bytes(ours, x) / saved_bytes(stock, x)
@@ -42,7 +46,19 @@ def test_gigabytes_by_hand():
 
 def test_target_scales_with_the_extra_need():
     # twice the plan's own network: to stay within 8 GB, plan for 4
-    assert MemoryNeed(network=16, plan_network=8, budget=8).target_for(8) == 4
+    assert MemoryNeed(network=16, plan_network=8, target=8).target_for(8) == 4
+
+
+def test_single_precision_takes_twice_as_much():
+    need = MemoryNeed(network=16, plan_network=8, target=8)
+    assert (need.on("cuda"), need.on("cpu")) == (16, 32)
+    assert need.target_for(8, "cpu") == 2
+
+
+def test_budget_of_a_plan_made_for_more():
+    # -gpu_memory_target is not in the plans, the network it allowed is
+    assert MemoryNeed(network=30, plan_network=24, target=8).budget == 24
+    assert MemoryNeed(network=3, plan_network=2, target=8).budget == 8
 
 
 def test_one_voxel_in_the_deepest_map_is_refused():

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_unet3plus import trainers
+from nnunetv2_unet3plus.architectures.unet3plus import UNet3Plus
 from nnunetv2_unet3plus.planning import memory
 from nnunetv2_unet3plus.trainers import (
     declarative,
@@ -20,7 +22,7 @@ from nnunetv2_unet3plus.trainers import (
     nnUNetTrainerUNet3PlusNoDS,
     nnUNetTrainerUNet3PlusPaper,
 )
-from tests.trainers.conftest import LABELS
+from tests.trainers.conftest import LABELS, NETWORK, plans
 
 ALL_TRAINERS = [getattr(trainers, name) for name in trainers.__all__]
 PLAN_DRIVEN = [t for t in ALL_TRAINERS if t is not nnUNetTrainerUNet3PlusPaper]
@@ -37,11 +39,8 @@ def check_training_and_validation(trainer, make_batch):
     trainer.lr_scheduler.step(0)
     result = trainer.train_step(make_batch(trainer))
     assert np.isfinite(result["loss"])
-    without_gradient = [name for name, p in trainer.network.named_parameters() if p.grad is None]
-    heads_without_supervision = [
-        n for n in without_gradient if trainer.enable_deep_supervision or "seg_layers" not in n
-    ]
-    assert heads_without_supervision == []
+    waiting = [name for name, p in trainer.network.named_parameters() if p.requires_grad and p.grad is None]
+    assert waiting == []
     trainer.network.eval()
     with torch.no_grad():
         validation = trainer.validation_step(make_batch(trainer))
@@ -121,16 +120,28 @@ class TestCostInLog:
         assert need == pytest.approx(8 * stored / 85e6, abs=0.06)
         assert need > plans_need
 
-    def test_hybrid_loss_changes_no_memory(self, make_trainer):
+    def test_plans_own_network_needs_what_it_needs(self, make_trainer):
         need = make_trainer(nnUNetTrainerHybridLoss)._memory_need()
         assert need.network == need.plan_network
+
+    def test_batch_of_this_process_counts(self, make_trainer):
+        trainer = make_trainer(nnUNetTrainerUNet3Plus, batch_size=8)
+        whole = trainer._memory_need().network
+        trainer.batch_size = 2  # as under DDP with four GPUs
+        assert trainer._memory_need().network == pytest.approx(whole / 4)
+
+    def test_network_that_does_not_count_costs_no_training(self, make_trainer, monkeypatch):
+        trainer = make_trainer(nnUNetTrainerUNet3Plus)
+        monkeypatch.delattr(UNet3Plus, "compute_conv_feature_map_size")
+        (line,) = self.lines(trainer)
+        assert "unknown (AttributeError" in line
 
     def test_what_to_run_where_it_will_not_fit(self, make_trainer, monkeypatch):
         trainer = make_trainer(nnUNetTrainerUNet3Plus, n_stages=5, width=32, patch_size=[512, 512], batch_size=12)
         need = trainer._memory_need()
         monkeypatch.setattr(declarative, "_memory_of", lambda device: 6.0)
         _, advice = self.lines(trainer)
-        target = int(6.0 * need.plan_network / need.network)
+        target = int(6.0 * need.plan_network / (2 * need.network))  # single precision on the CPU
         assert 1 <= target < 6
         assert f"-gpu_memory_target {target} -overwrite_plans_name nnUNetPlans_{target}G" in advice
         assert "nnUNetv2_plan_and_preprocess -d 900 -c 2d -pl ExperimentPlanner" in advice
@@ -161,6 +172,25 @@ class TestBadInput:
             make_trainer(nnUNetTrainerUNet3PlusPaper, dims=3)
 
 
+@pytest.mark.parametrize(
+    ("planner", "target"),
+    [("ExperimentPlanner", 8), ("nnUNetPlannerResEncM", 8), ("nnUNetPlannerResEncL", 24), ("nnUNetPlannerResEncXL", 40),
+     ("nnUNetPlannerResEncL_torchres", 24), ("PlannerNobodyKnows", 8)],
+)  # fmt: skip
+def test_target_of_the_plans_planner(planner, target):
+    manager = PlansManager(plans() | {"experiment_planner_used": planner})
+    assert memory.planner_target(manager) == target
+
+
+@pytest.mark.parametrize("trainer_class", [nnUNetTrainerHybridLoss, nnUNetTrainerUNet3PlusDiceCE])
+def test_plan_that_names_our_network(trainer_class, make_trainer, make_batch, monkeypatch):
+    name = f"{UNet3Plus.__module__}.{UNet3Plus.__name__}"
+    monkeypatch.setitem(NETWORK, "plain", name)
+    trainer = make_trainer(trainer_class)
+    assert isinstance(trainer.network, UNet3Plus)
+    check_training_and_validation(trainer, make_batch)
+
+
 def test_planner_constants_are_nnunets():
     """The reference values stand in the planners' constructors, which need a dataset; read their source."""
     from nnunetv2.experiment_planning.experiment_planners import default_experiment_planner as default
@@ -179,6 +209,3 @@ def test_planner_constants_are_nnunets():
         for dims in (2, 3):
             values = own[f"UNet_reference_val_{dims}d"] * own[f"UNet_reference_val_corresp_bs_{dims}d"]
             assert memory.REFERENCE_VALUES[is_residual, dims] == values
-    for cls in (default.ExperimentPlanner, residual.nnUNetPlannerResEncM, residual.nnUNetPlannerResEncL):
-        target = inspect.signature(cls.__init__).parameters["gpu_memory_target_in_gb"].default
-        assert memory.planner_budget(cls.__name__) == target
