@@ -78,7 +78,10 @@ class TargetFolder:
             raise UserError(f"{self.folder} holds other files; move it away, or choose another -d and --name")
 
     def _check_options(self, options: Mapping[str, str]) -> None:
-        begun = json.loads(self.marker.read_text())
+        try:
+            begun = json.loads(self.marker.read_text())
+        except ValueError as error:
+            raise UserError(f"{self.marker} is damaged; delete {self.folder} and start again") from error
         for key in sorted(options.keys() | begun.keys()):
             if options.get(key) != begun.get(key):
                 raise UserError(
