@@ -32,18 +32,18 @@ def test_lits_layout_of_real_ct(workspace):
     workspace.run("unet3plus", "convert", "lits", source, "--organ")
     workspace.run("nnUNetv2_plan_and_preprocess", "-d", 501, "-c", "2d", "--verify_dataset_integrity", "-np", 2)
     workspace.edit_plans("Dataset501_LiTS", "2d", batch_size=2)
-    trainer = "nnUNetTrainerUNet3Plus_4epochs_30iters"
+    trainer = "nnUNetTrainerUNet3Plus_4epochs_50iters"
     dice = train_predict_evaluate(workspace, "Dataset501_LiTS", "2d", trainer)
     print(f"real CT, 2d, {trainer}: Dice {dice:.3f} over the held-out scans of fold 0")
     assert dice > 0.5
 
 
-@pytest.mark.parametrize(("configuration", "batch_size"), [("2d", 20), ("3d_fullres", 2)])
-def test_hippocampus(workspace, configuration, batch_size):
-    dataset = write_hippocampus(workspace.raw, cases=30)
+@pytest.mark.parametrize(("configuration", "batch_size", "iterations"), [("2d", 20, 30), ("3d_fullres", 2, 20)])
+def test_hippocampus(workspace, configuration, batch_size, iterations):
+    dataset = write_hippocampus(workspace.raw, cases=20)
     workspace.run("nnUNetv2_plan_and_preprocess", "-d", 4, "-c", configuration, "--verify_dataset_integrity", "-np", 2)
     workspace.edit_plans(dataset, configuration, batch_size=batch_size)
-    trainer = "nnUNetTrainerUNet3Plus_4epochs_40iters"
+    trainer = f"nnUNetTrainerUNet3Plus_4epochs_{iterations}iters"
     dice = train_predict_evaluate(workspace, dataset, configuration, trainer)
     print(f"hippocampus, {configuration}, {trainer}: Dice {dice:.3f} over the held-out scans of fold 0")
     assert dice > 0.5
