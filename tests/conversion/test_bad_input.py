@@ -377,3 +377,12 @@ def test_two_conversions_at_once(source, raw, capsys):
         os.close(descriptor)
     assert "another conversion" in capsys.readouterr().err
     assert not list(folder.iterdir())
+
+
+def test_damaged_marker_of_an_interrupted_run(source, raw, refuse):
+    folder = raw / "Dataset501_LiTS"
+    folder.mkdir()
+    (folder / ".unfinished.json").write_text('{"source": ')
+    error = refuse(source)
+    assert ".unfinished.json is damaged" in error
+    assert f"delete {folder} and start again" in error
