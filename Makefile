@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 # Two processes a training and two threads a process: polite on a laptop, enough for the small runs of demo and tests.
+# Threads that wait asleep: those that spin take the cores from the other processes.
 export nnUNet_n_proc_DA ?= 2
 export OMP_NUM_THREADS ?= 2
+export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow lint format bench clean

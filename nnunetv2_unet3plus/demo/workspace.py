@@ -12,8 +12,14 @@ from nnunetv2_unet3plus.errors import UserError
 
 MARKER = ".unet3plus_demo"
 
-# Small data and short runs: few workers, and no compiling that would take longer than the training.
-DEFAULTS = {"nnUNet_n_proc_DA": "2", "nnUNet_def_n_proc": "2", "nnUNet_compile": "f"}
+# Small data and short runs: few workers, no compiling that would take longer than the training. And threads that wait
+# asleep: those that spin take the cores from nnU-Net's own workers, and a training step takes up to ten times as long.
+DEFAULTS = {
+    "nnUNet_n_proc_DA": "2",
+    "nnUNet_def_n_proc": "2",
+    "nnUNet_compile": "f",
+    "OMP_WAIT_POLICY": "passive",
+}
 
 
 @dataclass(frozen=True)

@@ -34,15 +34,17 @@ def planned(shared_workspace):
     return shared_workspace, dataset
 
 
-class TestFolds:
-    """Two folds trained once, then what is done with them."""
+@pytest.fixture(scope="module")
+def trained(planned):
+    """Two folds."""
+    workspace, dataset = planned
+    for fold in (0, 1):
+        train(workspace, dataset, "--npz", fold=fold)
+    return workspace, dataset, workspace.model_folder(dataset, TRAINER, "2d")
 
-    @pytest.fixture(scope="class")
-    def trained(self, planned):
-        workspace, dataset = planned
-        for fold in (0, 1):
-            train(workspace, dataset, "--npz", fold=fold)
-        return workspace, dataset, workspace.model_folder(dataset, TRAINER, "2d")
+
+class TestFolds:
+    """What is done with two folds once they are trained."""
 
     def test_npz_probabilities(self, trained):
         _, _, model = trained
@@ -170,6 +172,7 @@ def test_ignore_label(workspace):
 def test_cascade(workspace):
     """Low resolution, its predictions for the next stage, then full resolution on top of them."""
     dataset = write_hippocampus(workspace.raw, cases=10)
+    workspace.run("nnUNetv2_extract_fingerprint", "-d", 4, "-np", 2)
     workspace.run("nnUNetv2_plan_experiment", "-d", 4)
     file = workspace.plans(dataset)
     plans = json.loads(file.read_text())  # nnU-Net plans a cascade for large images only: write one by hand
