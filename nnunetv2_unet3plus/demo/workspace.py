@@ -3,6 +3,7 @@
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -62,7 +63,9 @@ class Workspace:
         result = subprocess.run(
             [_executable(words[0]), *words[1:]], env=DEFAULTS | os.environ | self.folders, check=False
         )
-        if result.returncode:
+        if result.returncode < 0:  # SIGKILL is what Linux sends where memory is short
+            raise UserError(f"`{words[0]}` was stopped by {signal.Signals(-result.returncode).name}")
+        if result.returncode > 0:
             raise UserError(f"`{words[0]}` ended with exit code {result.returncode}; the lines above say why")
 
 

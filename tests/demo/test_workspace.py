@@ -64,6 +64,11 @@ def test_a_failing_command_is_named(tmp_path):
         Workspace.prepare(tmp_path).run("python", "-c", "raise SystemExit(3)")
 
 
+def test_a_stopped_command_is_named(tmp_path):
+    with pytest.raises(UserError, match="`python` was stopped by SIGKILL"):
+        Workspace.prepare(tmp_path).run("python", "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+
+
 def test_a_missing_command_is_named(tmp_path):
     with pytest.raises(UserError, match="nnUNetv2_fly is not installed"):
         Workspace.prepare(tmp_path).run("nnUNetv2_fly")
