@@ -46,6 +46,7 @@ class Workspace:
             "nnUNet_n_proc_DA": "2",
             "nnUNet_def_n_proc": "2",
             "OMP_NUM_THREADS": "2",
+            "OMP_WAIT_POLICY": "passive",  # threads that spin while others work make a busy machine ten times slower
         }
 
     def start(self, *command, **options):
