@@ -19,6 +19,7 @@ class TextbookUNet3Plus(nn.Module):
         super().__init__()
         self.encoder = deepcopy(network.encoder)
         self.decoder = TextbookDecoder(network)
+        self.to(memory_format=torch.contiguous_format)  # PyTorch's default, whatever the network has chosen
 
     def forward(self, x):
         return self.decoder(self.encoder(x))
@@ -30,7 +31,7 @@ class TextbookDecoder(nn.Module):
         self.strides = network.encoder.strides
         self.deep_supervision = network.decoder.deep_supervision
         self.stages = nn.ModuleList(TextbookStage(stage) for stage in network.decoder.stages)
-        self.seg_layers = deepcopy(network.decoder.seg_layers)
+        self.seg_layers = nn.ModuleList(plain_conv(head) for head in network.decoder.seg_layers)
 
     def forward(self, skips):
         decoded = [skips[-1]]

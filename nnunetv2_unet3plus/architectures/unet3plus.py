@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from dynamic_network_architectures.architectures.abstract_arch import AbstractDynamicNetworkArchitectures
 from dynamic_network_architectures.building_blocks.helper import convert_conv_op_to_dim, maybe_convert_scalar_to_list
 from dynamic_network_architectures.building_blocks.plain_conv_encoder import PlainConvEncoder
@@ -163,7 +164,7 @@ def unet3plus_paper(input_channels: int, num_classes: int, deep_supervision: boo
         num_classes: channels of the logits.
         deep_supervision: return the logits of all five heads.
     """
-    return UNet3Plus(
+    network = UNet3Plus(
         input_channels=input_channels,
         n_stages=5,
         features_per_stage=(64, 128, 256, 512, 1024),
@@ -180,6 +181,8 @@ def unet3plus_paper(input_channels: int, num_classes: int, deep_supervision: boo
         cat_channels=64,
         pool="max",
     )
+    # maps follow the weights' memory format; batch norm is as fast in this one, and convolutions are faster
+    return network.to(memory_format=torch.channels_last)
 
 
 def _per_stage(value: Any, n_stages: int) -> list:

@@ -141,13 +141,9 @@ class FullScaleDecoder(nn.Module):
             FullScaleStage(encoder, stage, cat_channels, nonlin_first) for stage in range(n_stages - 1)
         )
         # nnU-Net's loader of pretrained weights knows the heads by this name and leaves them out
+        head = matching_resize_conv(encoder.conv_op)  # resizes nothing here, but knows convolutions to few channels
         self.seg_layers = nn.ModuleList(
-            encoder.conv_op(
-                channels,
-                num_classes,
-                encoder.kernel_sizes[stage],
-                padding=[k // 2 for k in encoder.kernel_sizes[stage]],
-            )
+            head(channels, num_classes, encoder.kernel_sizes[stage])
             for stage, channels in enumerate([self.decoded_channels] * (n_stages - 1) + [self.encoder_channels[-1]])
         )
         # DDP waits for a gradient of every trainable parameter; without deep supervision these would never get one

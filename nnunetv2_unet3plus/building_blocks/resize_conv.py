@@ -25,6 +25,7 @@ from torch.nn import functional
 COARSE_ROWS_PER_BLOCK = 16
 
 _CONV = {2: functional.conv2d, 3: functional.conv3d}
+_CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 _INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 
 Block = tuple[int, int, int, int]
@@ -58,42 +59,52 @@ def resize_conv(x: Tensor, weight: Tensor, bias: Tensor | None, size: Sequence[i
     Returns:
         Map of shape ``(B, O, *size)``.
     """
-    grid, size = tuple(x.shape[2:]), tuple(size)
-    if grid == size or _work_coarse(weight, grid, size) >= _work_fine(weight, size):
+    size = tuple(size)
+    if not _channels_first_pays(x, weight, size):
         return _CONV[len(size)](resize(x, size), weight, bias, padding=_same_padding(weight.shape[2:]))
-    y = _mix_channels(x, weight, grid, size)
-    for axis, (n, m) in enumerate(zip(grid, size, strict=True)):
-        if n != m:
-            y = interpolate_taps(y, m, weight.shape[2 + axis], 2 + axis)
-    return y if bias is None else y + bias.to(y.dtype).view(1, -1, *[1] * len(size))
+    axes = _axes_by_matrix(tuple(x.shape[2:]), weight, size)
+    y = _mix_channels(x, weight, bias, axes)
+    taps = [k if axis in axes else 1 for axis, k in enumerate(weight.shape[2:])]
+    return interpolate_taps(y, size, taps, channels_last=not y.is_contiguous())
+
+
+def _channels_first_pays(x: Tensor, weight: Tensor, size: tuple[int, ...]) -> bool:
+    """Whether to mix channels before interpolation and taps: on a coarser grid, and for the few outputs of a head.
+
+    A convolution to fewer channels than a vector register has lanes wastes the rest of them on a CPU; one output a tap
+    fills them, as long as these are no more values than the input has.
+    """
+    grid = tuple(x.shape[2:])
+    if grid == size:
+        return x.device.type == "cpu" and weight.shape[0] * prod(weight.shape[2:]) <= weight.shape[1]
+    return _work_coarse(weight, grid, size) < _work_fine(weight, size)
+
+
+def _axes_by_matrix(grid: tuple[int, ...], weight: Tensor, size: tuple[int, ...]) -> list[int]:
+    """The axes that are resized; without one, those with taps."""
+    resized = [axis for axis, (n, m) in enumerate(zip(grid, size, strict=True)) if n != m]
+    return resized or [axis for axis, k in enumerate(weight.shape[2:]) if k > 1]
 
 
 def _same_padding(kernel: Sequence[int]) -> tuple[int, ...]:
     return tuple(k // 2 for k in kernel)
 
 
-def _mix_channels(x: Tensor, weight: Tensor, grid: tuple[int, ...], size: tuple[int, ...]) -> Tensor:
-    """Convolve on the coarse grid, each tap of a resized axis to a channel of its own.
+def _mix_channels(x: Tensor, weight: Tensor, bias: Tensor | None, axes: Sequence[int]) -> Tensor:
+    """Convolve on the grid of ``x``, each tap along ``axes`` to channels of its own.
 
     Returns:
-        Map of shape ``(B, O, *rows)`` with ``rows = taps * n`` on a resized axis (the taps of a row side by side, so
-        that the columns a block of output rows needs lie together) and ``n`` on any other.
+        Map of shape ``(B, taps * O, *grid)``: all outputs of the first tap, then all of the next one.
     """
-    out_channels, dims = weight.shape[0], len(grid)
-    resized = [axis for axis in range(dims) if grid[axis] != size[axis]]
-    kept_kernel = [1 if axis in resized else weight.shape[2 + axis] for axis in range(dims)]
-    taps = [weight.shape[2 + axis] if axis in resized else 1 for axis in range(dims)]
-    # (O, C, *kernel) -> (O, *taps, C, *kept kernel)
-    tap_axes = [2 + axis for axis in resized]
-    kept_axes = [2 + axis for axis in range(dims) if axis not in resized]
-    mixing = weight.permute(0, *tap_axes, 1, *kept_axes).reshape(-1, weight.shape[1], *kept_kernel)
-    y = _CONV[dims](x, mixing, padding=_same_padding(kept_kernel))
-    # (B, O, *taps, *grid) -> (B, O, n1, taps1, n2, taps2, ...)
-    y = y.view(x.shape[0], out_channels, *taps, *grid)
-    interleaved = [i for axis in range(dims) for i in (2 + dims + axis, 2 + axis)]
-    return y.permute(0, 1, *interleaved).reshape(
-        x.shape[0], out_channels, *(n * t for n, t in zip(grid, taps, strict=True))
-    )
+    dims = x.ndim - 2
+    kept = [axis for axis in range(dims) if axis not in axes]
+    kernel = [weight.shape[2 + axis] if axis in kept else 1 for axis in range(dims)]
+    mixing = weight.permute(*(2 + axis for axis in axes), 0, 1, *(2 + axis for axis in kept))
+    mixing = mixing.reshape(-1, weight.shape[1], *kernel)
+    if bias is not None:  # with the middle tap: its interpolation weights sum to 1 in every row, borders included
+        others = (len(mixing) - len(bias)) // 2
+        bias = functional.pad(bias, (others, others))
+    return _CONV[dims](x, mixing, bias, padding=_same_padding(kernel))
 
 
 def tap_matrix(n: int, m: int, taps: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
@@ -162,68 +173,113 @@ def _work_coarse(weight: Tensor, grid: tuple[int, ...], size: tuple[int, ...]) -
 
 
 @torch.library.custom_op("nnunetv2_unet3plus::interpolate_taps", mutates_args=())
-def interpolate_taps(x: Tensor, rows: int, taps: int, axis: int) -> Tensor:
-    """Multiply one axis of a tensor by its `tap_matrix`, block by block.
+def interpolate_taps(y: Tensor, size: Sequence[int], taps: Sequence[int], channels_last: bool) -> Tensor:
+    """Multiply every axis that is resized or has taps by its `tap_matrix`.
 
     Args:
-        x: of any shape, with `n * taps` entries along `axis`.
-        rows: entries of the result along `axis`.
-        taps: 1 or 3.
-        axis: not negative.
+        y: mixed channels of shape `(B, prod(taps) * O, *grid)`.
+        size: the grid of the result.
+        taps: 1 or 3 for each axis.
+        channels_last: the memory format of `y`, and of the result.
+
+    Returns:
+        Map of shape `(B, O, *size)`.
     """
-    n = x.shape[axis] // taps
-    matrix = _cached_tap_matrix(n, rows, taps, x.dtype, x.device)
-    x3 = x.reshape(prod(x.shape[:axis]), x.shape[axis], -1)
-    out = x3.new_empty(x3.shape[0], rows, x3.shape[2])
-    for start, stop, first, last in _blocks(n, rows, taps):
-        band = matrix[start:stop, first:last]
-        if x3.shape[2] == 1:  # the last axis: one matrix product instead of many matrix-vector products
-            torch.mm(x3[:, first:last, 0], band.T, out=out[:, start:stop, 0])
-        else:
-            torch.bmm(band.expand(x3.shape[0], -1, -1), x3[:, first:last], out=out[:, start:stop])
-    return out.view(_with_entries(x.shape, axis, rows))
+    grid, dims = y.shape[2:], len(size)
+    y = y.unflatten(1, (*taps, y.shape[1] // prod(taps)))
+    # (B, *taps, O, *grid) -> (B, O, n1, taps1, n2, taps2, ...), the form _along_axis works on
+    y = y.permute(0, 1 + dims, *(i for axis in range(dims) for i in (2 + dims + axis, 1 + axis)))
+    for axis in reversed(range(dims)):
+        y = _along_axis(y, axis, grid[axis], size[axis], taps[axis], channels_last)
+    y = y.squeeze(tuple(range(3, 3 + 2 * dims, 2)))
+    return y.contiguous(memory_format=_memory_format(dims, channels_last))
 
 
 @torch.library.custom_op("nnunetv2_unet3plus::interpolate_taps_adjoint", mutates_args=())
-def _interpolate_taps_adjoint(grad: Tensor, n: int, taps: int, axis: int) -> Tensor:
-    """Multiply one axis by the transposed matrix: the same loop, adding into one tensor."""
-    rows = grad.shape[axis]
-    matrix = _cached_tap_matrix(n, rows, taps, grad.dtype, grad.device)
-    g3 = grad.reshape(prod(grad.shape[:axis]), rows, -1)
-    out = g3.new_zeros(g3.shape[0], n * taps, g3.shape[2])
-    for start, stop, first, last in _blocks(n, rows, taps):
+def _interpolate_taps_adjoint(g: Tensor, grid: Sequence[int], taps: Sequence[int], channels_last: bool) -> Tensor:
+    """The transposed matrices in the opposite order, `(B, O, *size)` to `(B, prod(taps) * O, *grid)`."""
+    size, dims = g.shape[2:], len(grid)
+    for axis in range(dims):
+        g = g.unsqueeze(3 + 2 * axis)
+    for axis in range(dims):
+        g = _along_axis(g, axis, grid[axis], size[axis], taps[axis], channels_last, adjoint=True)
+    rows, tap = range(2, 2 + 2 * dims, 2), range(3, 3 + 2 * dims, 2)
+    if channels_last:
+        return g.permute(0, *rows, *tap, 1).reshape(g.shape[0], *grid, -1).movedim(-1, 1)
+    return g.permute(0, *tap, 1, *rows).reshape(g.shape[0], -1, *grid)
+
+
+def _along_axis(y: Tensor, axis: int, n: int, m: int, taps: int, channels_last: bool, adjoint: bool = False) -> Tensor:
+    """Multiply one axis of `(B, O, n1, taps1, n2, taps2, ...)`; one that is interpolated has a single tap.
+
+    In channels-last format the axis comes to the front and the channels to the end: the matrices then meet rows as long
+    as can be, and after the first axis the result is in this format.
+    """
+    if (n, taps) == (m, 1):
+        return y
+    at = 2 + 2 * axis
+    order = list(range(y.ndim))
+    if channels_last:
+        order = [0, at, at + 1, *(i for i in order[2:] if i not in (at, at + 1)), 1]
+    y = y.permute(order)
+    at = order.index(at)
+    before, after = y.shape[:at], y.shape[at + 2 :]
+    matrix = _cached_tap_matrix(n, m, taps, y.dtype, y.device)
+    product, result = (_product_adjoint, (n, taps)) if adjoint else (_product, (m, 1))
+    y = product(y.reshape(prod(before), -1, prod(after)), matrix, _blocks(n, m, taps))
+    return y.view(*before, *result, *after).permute([order.index(i) for i in range(len(order))])
+
+
+def _product(x: Tensor, matrix: Tensor, blocks: list[Block]) -> Tensor:
+    """`matrix @ x` for `x` of shape `(outer, n * taps, inner)`, block by block."""
+    out = x.new_empty(x.shape[0], matrix.shape[0], x.shape[2])
+    for start, stop, first, last in blocks:
         band = matrix[start:stop, first:last]
-        if g3.shape[2] == 1:
-            out[:, first:last, 0].addmm_(g3[:, start:stop, 0], band)
+        if x.shape[2] == 1:  # one matrix product instead of many matrix-vector products
+            torch.mm(x[:, first:last, 0], band.T, out=out[:, start:stop, 0])
         else:
-            out[:, first:last].baddbmm_(band.T.expand(g3.shape[0], -1, -1), g3[:, start:stop])
-    return out.view(_with_entries(grad.shape, axis, n * taps))
+            torch.bmm(band.expand(x.shape[0], -1, -1), x[:, first:last], out=out[:, start:stop])
+    return out
+
+
+def _product_adjoint(g: Tensor, matrix: Tensor, blocks: list[Block]) -> Tensor:
+    """`matrix.T @ g` for `g` of shape `(outer, m, inner)`: the same loop, adding into one tensor."""
+    out = g.new_zeros(g.shape[0], matrix.shape[1], g.shape[2])
+    for start, stop, first, last in blocks:
+        band = matrix[start:stop, first:last]
+        if g.shape[2] == 1:
+            out[:, first:last, 0].addmm_(g[:, start:stop, 0], band)
+        else:
+            out[:, first:last].baddbmm_(band.T.expand(g.shape[0], -1, -1), g[:, start:stop])
+    return out
+
+
+def _memory_format(dims: int, channels_last: bool) -> torch.memory_format:
+    return _CHANNELS_LAST[dims] if channels_last else torch.contiguous_format
 
 
 @interpolate_taps.register_fake
-def _(x: Tensor, rows: int, taps: int, axis: int) -> Tensor:
-    return x.new_empty(_with_entries(x.shape, axis, rows))
+def _(y: Tensor, size: Sequence[int], taps: Sequence[int], channels_last: bool) -> Tensor:
+    shape = (y.shape[0], y.shape[1] // prod(taps), *size)
+    return torch.empty_like(y.new_empty(shape), memory_format=_memory_format(len(size), channels_last))
 
 
 @_interpolate_taps_adjoint.register_fake
-def _(grad: Tensor, n: int, taps: int, axis: int) -> Tensor:
-    return grad.new_empty(_with_entries(grad.shape, axis, n * taps))
+def _(g: Tensor, grid: Sequence[int], taps: Sequence[int], channels_last: bool) -> Tensor:
+    shape = (g.shape[0], g.shape[1] * prod(taps), *grid)
+    return torch.empty_like(g.new_empty(shape), memory_format=_memory_format(len(grid), channels_last))
 
 
-def _remember_sizes(ctx: Any, inputs: tuple[Tensor, int, int, int], output: Tensor) -> None:
-    x, _, ctx.taps, ctx.axis = inputs
-    ctx.n = x.shape[ctx.axis] // ctx.taps
+def _remember(ctx: Any, inputs: tuple[Tensor, Sequence[int], Sequence[int], bool], output: Tensor) -> None:
+    y, _, ctx.taps, ctx.channels_last = inputs
+    ctx.grid = y.shape[2:]
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-    return _interpolate_taps_adjoint(grad, ctx.n, ctx.taps, ctx.axis), None, None, None
+    return _interpolate_taps_adjoint(grad, ctx.grid, ctx.taps, ctx.channels_last), None, None, None
 
 
-interpolate_taps.register_autograd(_backward, setup_context=_remember_sizes)
-
-
-def _with_entries(shape: Sequence[int], axis: int, entries: int) -> list[int]:
-    return [*shape[:axis], entries, *shape[axis + 1 :]]
+interpolate_taps.register_autograd(_backward, setup_context=_remember)
 
 
 class _ResizeConv:
@@ -237,16 +293,16 @@ class _ResizeConv:
             )
         super().__init__(in_channels, out_channels, kernel_size, padding=_same_padding(kernel_size), bias=bias)  # type: ignore[call-arg]
 
-    def forward(self, x: Tensor, size: Sequence[int]) -> Tensor:
-        """Interpolate ``x`` of shape ``(B, C, *grid)`` to ``size`` and convolve; returns ``(B, O, *size)``."""
-        return resize_conv(x, self.weight, self.bias, size)  # type: ignore[attr-defined]
+    def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        """Interpolate ``x`` of shape ``(B, C, *grid)`` to ``size`` (None: its own) and convolve; ``(B, O, *size)``."""
+        return resize_conv(x, self.weight, self.bias, x.shape[2:] if size is None else size)  # type: ignore[attr-defined]
 
 
-class ResizeConv2d(_ResizeConv, nn.Conv2d):  # type: ignore[misc]
+class ResizeConv2d(_ResizeConv, nn.Conv2d):
     """``nn.Conv2d`` over a bilinearly resized map; parameters and state dict are those of ``nn.Conv2d``."""
 
 
-class ResizeConv3d(_ResizeConv, nn.Conv3d):  # type: ignore[misc]
+class ResizeConv3d(_ResizeConv, nn.Conv3d):
     """``nn.Conv3d`` over a trilinearly resized map; parameters and state dict are those of ``nn.Conv3d``."""
 
 

@@ -73,6 +73,25 @@ class TestCoarseForm:
         for a, b in zip(ours, plain, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
+    @pytest.mark.parametrize(("grid", "size", "kernel"), CASES)
+    def test_memory_format_is_that_of_the_plain_form_with_the_same_values_and_gradients(self, grid, size, kernel):
+        memory_format = {2: torch.channels_last, 3: torch.channels_last_3d}[len(grid)]
+        tensors = inputs(grid, kernel, requires_grad=True)
+        last = [t.detach().clone().requires_grad_() for t in tensors]
+        plain = resize_conv(*tensors, size)
+        ours = resize_conv(last[0].to(memory_format=memory_format), *last[1:], size)
+        torch.testing.assert_close(ours, plain, rtol=1e-10, atol=1e-10)
+        of_plain = plain_form(last[0].to(memory_format=memory_format), *last[1:], size)
+        if grid != (1, 1):  # such a map has the strides of both formats
+            assert ours.stride() == of_plain.stride()
+        seed = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        for a, b in zip(
+            torch.autograd.grad((ours * seed).sum(), last),
+            torch.autograd.grad((plain * seed).sum(), tensors),
+            strict=True,
+        ):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
     @pytest.mark.parametrize(("grid", "size", "kernel"), [CASES[0], CASES[4], CASES[10]])
     def test_gradcheck(self, grid, size, kernel):
         tensors = inputs(grid, kernel, in_channels=2, out_channels=2, requires_grad=True)
@@ -137,6 +156,24 @@ def test_form_is_chosen_by_work(monkeypatch):
     resize_conv(x, weight, bias, (24, 24))  # fewer fine voxels than coarse ones: nothing to gain
     resize_conv(x, weight, bias, (32, 32))
     assert calls == [1]
+
+
+@pytest.mark.parametrize("kernel", [(3, 3), (1, 3), (3, 3, 3)])
+def test_few_outputs_without_resizing_are_a_plain_conv(kernel, monkeypatch):
+    calls = []
+    original = module.interpolate_taps
+    monkeypatch.setattr(module, "interpolate_taps", lambda *a, **k: calls.append(1) or original(*a, **k))
+    grid = (20, 37, 9)[: len(kernel)]
+    tensors = inputs(grid, kernel, in_channels=81, requires_grad=True)
+    ours, plain = resize_conv(*tensors, grid), plain_form(*tensors, grid)
+    assert calls == [1]
+    torch.testing.assert_close(ours, plain, rtol=1e-10, atol=1e-10)
+    for a, b in zip(
+        torch.autograd.grad(ours.square().sum(), tensors),
+        torch.autograd.grad(plain.square().sum(), tensors),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize(
