@@ -34,13 +34,26 @@ def convert_case(case: Case, target: TargetFolder, scheme: LabelScheme) -> None:
     publish(staged_label, label_path)
 
 
+def read_whole(source: Path, geometry: Geometry) -> np.ndarray:
+    """Reads the voxels of a volume and checks that they are as many as its grid has.
+
+    Raises:
+        UserError: If it cannot be read, or there are more or fewer.
+    """
+    voxels = read_voxels(source)
+    if voxels.shape != geometry.size:
+        held, meant = (" x ".join(map(str, size)) for size in (voxels.shape, geometry.size))
+        raise UserError(f"{source}: holds {held} voxels where its grid has {meant}; replace the file by a good copy")
+    return voxels
+
+
 def stage_image(source: Path, geometry: Geometry, path: Path, staging: Path) -> Path:
     """Reads an image and stages it for `path`.
 
     Raises:
         UserError: If it cannot be read, holds NaN or infinite values, or cannot be written.
     """
-    voxels = read_voxels(source)
+    voxels = read_whole(source, geometry)
     if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
         raise UserError(f"{source}: NaN or infinite intensities; replace them or move the case away")
     return stage(path, staging, lambda stream: write_nifti(stream, voxels, geometry))
@@ -52,5 +65,5 @@ def stage_label(source: Path, geometry: Geometry, path: Path, staging: Path, sch
     Raises:
         UserError: If it cannot be read, holds unexpected labels, or cannot be written.
     """
-    voxels = encode_labels(read_voxels(source), scheme, source)
+    voxels = encode_labels(read_whole(source, geometry), scheme, source)
     return stage(path, staging, lambda stream: write_nifti(stream, voxels, geometry))

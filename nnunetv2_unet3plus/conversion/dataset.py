@@ -70,7 +70,7 @@ def _check_splits(dataset: Dataset) -> None:
     if dataset.splits is None or not preprocessed:
         return
     existing = Path(preprocessed) / dataset.folder_name / "splits_final.json"
-    if existing.exists() and existing.read_text() != _splits_text(dataset):
+    if existing.exists() and existing.read_bytes() != _splits_text(dataset).encode():
         raise UserError(f"{existing} holds another split; delete it, or leave out --split")
 
 

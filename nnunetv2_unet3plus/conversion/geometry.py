@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - its usual name
 
-from nnunetv2_unet3plus.errors import UserError
+from nnunetv2_unet3plus.errors import UserError, explain
 
 TOLERANCE = 1e-3
 """Largest accepted difference of spacing (mm), origin (mm) and direction cosines between an image and its label.
@@ -50,6 +50,10 @@ def read_geometry(path: Path) -> Geometry:
     Raises:
         UserError: If the header cannot be read or is not that of one grey-valued 3D volume.
     """
+    try:
+        path.open("rb").close()  # ITK would say "does not exist" where permission is missing
+    except OSError as error:
+        raise explain(error) from error
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK's remarks would come between our lines
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))

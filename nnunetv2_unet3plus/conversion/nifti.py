@@ -41,6 +41,11 @@ def read_voxels(path: Path) -> np.ndarray:
             voxels = _plain_numbers(cast(ArrayProxy, proxy))
             while file.read(1 << 20):  # gzip compares its checksum at the end only
                 pass
+    except MemoryError as error:
+        raise UserError(
+            f"{path}: too large for this machine's memory; use -np 1 or a larger machine, or replace the file if its "
+            "header is wrong"
+        ) from error
     except _DAMAGE as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise UserError(f"{path}: cannot be read ({reason}); replace the file by a good copy") from error

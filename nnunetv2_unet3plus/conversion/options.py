@@ -18,7 +18,7 @@ def add_common_options(parser: argparse.ArgumentParser, dataset_id: int, name: s
         dataset_id: The default of `-d`.
         name: The default of `--name`.
     """
-    parser.add_argument("source", metavar="SOURCE", type=Path, help="folder with the unpacked download; only read")
+    parser.add_argument("source", metavar="SOURCE", type=_folder, help="folder with the unpacked download; only read")
     parser.add_argument(
         "-d",
         "--dataset-id",
@@ -31,7 +31,7 @@ def add_common_options(parser: argparse.ArgumentParser, dataset_id: int, name: s
         "--name", type=_dataset_name, default=name, help="the dataset's name behind its number (default: %(default)s)"
     )
     parser.add_argument(
-        "--output", metavar="FOLDER", type=Path, help="nnU-Net's raw folder (default: the variable nnUNet_raw)"
+        "--output", metavar="FOLDER", type=_folder, help="nnU-Net's raw folder (default: the variable nnUNet_raw)"
     )
     parser.add_argument(
         "-np",
@@ -60,6 +60,12 @@ def raw_folder(output: Path | None) -> Path:
 def dataset_folder_name(dataset_id: int, name: str) -> str:
     """nnU-Net's folder name, such as `Dataset501_LiTS`."""
     return f"Dataset{dataset_id:03d}_{name}"
+
+
+def _folder(text: str) -> Path:
+    if not text:  # an unset shell variable; Path("") would be the current folder
+        raise argparse.ArgumentTypeError("an empty name is no folder")
+    return Path(text)
 
 
 def _dataset_id(text: str) -> int:

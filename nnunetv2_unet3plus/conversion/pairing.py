@@ -4,31 +4,54 @@ By number, never by sorted order: sorted, `volume-10` comes before `volume-2`, a
 silently shifts every later pair.
 """
 
+import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from nnunetv2_unet3plus.errors import UserError
+from nnunetv2_unet3plus.errors import UserError, explain
 
 
 def nifti_files(folder: Path) -> list[Path]:
     """All NIfTI files below a folder, sorted.
 
-    Hidden files are left out, and with them the `._*` files that macOS puts beside the real ones.
+    Hidden files are left out, and with them the `._*` files that macOS puts beside the real ones. Links to folders are
+    followed.
 
     Raises:
-        UserError: If the folder is missing or is a file.
+        UserError: If the folder is missing or is a file, a folder below it cannot be read, or a name is not UTF-8.
     """
     if not folder.exists():
         raise UserError(f"{folder}: no such folder")
     if not folder.is_dir():
         raise UserError(f"{folder} is a file: unpack it and give the folder")
-    return sorted(path for path in folder.rglob("*") if _is_visible_nifti(path, folder))
+    files = sorted(path for path in _visible_entries(folder) if path.name.lower().endswith((".nii", ".nii.gz")))
+    for path in files:
+        _require_utf8(path)
+    return [path for path in files if path.is_file()]
 
 
-def _is_visible_nifti(path: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.relative_to(folder).parts)
-    return not hidden and path.name.lower().endswith((".nii", ".nii.gz")) and path.is_file()
+def _visible_entries(folder: Path) -> Iterator[Path]:
+    def stop(error: OSError) -> None:  # a folder left out would be cases left out
+        raise explain(error) from error
+
+    visited: set[str] = set()
+    for current, folders, names in os.walk(folder, onerror=stop, followlinks=True):
+        real = os.path.realpath(current)
+        if real in visited:  # a link that leads back
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
+        yield from (Path(current, name) for name in names if not name.startswith("."))
+
+
+def _require_utf8(path: Path) -> None:
+    """ITK ends the whole process on a name that is not."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{str(path)!a}: the name is not UTF-8, which ITK needs; rename it") from error
 
 
 def by_number(files: Iterable[Path], pattern: re.Pattern[str]) -> dict[int, Path]:

@@ -80,6 +80,8 @@ class TargetFolder:
     def _check_options(self, options: Mapping[str, str]) -> None:
         try:
             begun = json.loads(self.marker.read_text())
+            if not isinstance(begun, dict):
+                raise ValueError("not the options of a conversion")
         except ValueError as error:
             raise UserError(f"{self.marker} is damaged; delete {self.folder} and start again") from error
         for key in sorted(options.keys() | begun.keys()):
@@ -110,8 +112,8 @@ class TargetFolder:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with _locked(self.folder):
-                self._begin(options)
                 try:
+                    self._begin(options)
                     yield
                 except BaseException:
                     self._retreat()

@@ -13,11 +13,11 @@ from dataset_conversion.Dataset501_LiTS import SCHEMES
 from nnunetv2_unet3plus.conversion.geometry import read_geometry
 from nnunetv2_unet3plus.conversion.labels import encode_labels
 from nnunetv2_unet3plus.conversion.nifti import read_voxels, write_nifti
+from nnunetv2_unet3plus.conversion.target import check_outside
 from nnunetv2_unet3plus.demo.overlay import save_overlay
 from nnunetv2_unet3plus.demo.results import Results, read_results
 from nnunetv2_unet3plus.demo.scans import Scans, choose_test_scans, link_scans, write_phantoms
 from nnunetv2_unet3plus.demo.workspace import Workspace
-from nnunetv2_unet3plus.errors import UserError
 
 DATASET_ID, DATASET = "501", "Dataset501_LiTS"
 CONFIGURATION, FOLD = "2d", "0"
@@ -57,8 +57,7 @@ class Demo:
             workspace = Workspace.prepare(output)
             print(f"Writing {PHANTOMS_TO_TRAIN} phantom CT scans to train on and {PHANTOMS_TO_TEST} to test on")
             return cls(workspace, write_phantoms(workspace.root, PHANTOMS_TO_TRAIN, PHANTOMS_TO_TEST))
-        if data.resolve().is_relative_to(output.resolve()):
-            raise UserError(f"{data} lies in {output}, which is emptied first; choose another --output")
+        check_outside(output, data)
         is_test = choose_test_scans(data, test_scans)
         workspace = Workspace.prepare(output)
         return cls(workspace, link_scans(data, is_test, workspace.root))

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from nnunetv2_unet3plus.errors import UserError
+
 # Short enough for two CPU cores, long enough for a Dice above 0.9 on phantoms that it has not seen.
 TRAINER = "nnUNetTrainerUNet3Plus_2epochs_25iters"
 
@@ -46,5 +48,20 @@ def run(args: argparse.Namespace) -> int:
     """
     from nnunetv2_unet3plus.demo.pipeline import Demo  # nibabel, SciPy and matplotlib: not for --help
 
+    _check_trainer_and_device(args.trainer, args.device)
     Demo.prepare(args.output, args.data, args.test_scans).run(args.trainer, args.device)
     return 0
+
+
+def _check_trainer_and_device(trainer: str, device: str) -> None:
+    """What nnU-Net would refuse only after minutes of conversion and preprocessing."""
+    import torch
+
+    from nnunetv2_unet3plus.doctor import find_trainer
+
+    found = find_trainer(trainer)
+    if not isinstance(found, type):
+        raise UserError(f"--trainer {trainer}: nnU-Net finds no trainer of this name; unet3plus doctor may say why")
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available[device]:
+        raise UserError(f"--device {device}: PyTorch finds no such device here; choose --device cpu")

@@ -386,3 +386,73 @@ def test_damaged_marker_of_an_interrupted_run(source, raw, refuse):
     error = refuse(source)
     assert ".unfinished.json is damaged" in error
     assert f"delete {folder} and start again" in error
+
+
+class TestFoundByHunting:
+    """Inputs that once did harm."""
+
+    def test_folder_that_cannot_be_read_is_named(self, source, refuse, monkeypatch):
+        hidden = source / "Training Batch 2"
+        hidden.mkdir()
+        scandir = os.scandir
+
+        def denied(path):
+            if Path(path) == hidden:
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", denied)
+        assert f"{hidden}: Permission denied" in refuse(source)
+
+    def test_file_that_cannot_be_read_is_not_called_missing(self, source, batch, monkeypatch, capsys):
+        opened = Path.open
+
+        def denied(path, *args, **kwargs):
+            if path.name == "volume-2.nii":
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return opened(path, *args, **kwargs)
+
+        monkeypatch.setattr(Path, "open", denied)
+        assert cli.main(["convert", "lits", str(source), "-np", "1"]) == 2
+        assert f"{batch / 'volume-2.nii'}: Permission denied" in capsys.readouterr().err
+
+    def test_name_that_is_not_utf8(self, source, batch, refuse):
+        bytes_name = os.fsencode(batch) + b"/volume-3\xff.nii"
+        os.close(os.open(bytes_name, os.O_CREAT))
+        assert "the name is not UTF-8" in refuse(source)
+
+    def test_volume_without_voxels(self, source, batch, capsys):
+        for what in ("volume", "segmentation"):
+            sources.write(batch / f"{what}-10.nii", np.zeros((8, 9, 0), np.int16))
+        assert cli.main(["convert", "lits", str(source), "-np", "1"]) == 2
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert f"{batch}/" in error
+        assert "10.nii" in error
+
+    def test_more_voxels_than_memory(self, source, batch, monkeypatch, capsys):
+        def none_left(proxy):
+            raise MemoryError
+
+        monkeypatch.setattr(nifti, "_plain_numbers", none_left)
+        assert cli.main(["convert", "lits", str(source), "-np", "1"]) == 2
+        assert "volume-1.nii: too large for this machine's memory" in capsys.readouterr().err
+
+    def test_link_to_a_folder_is_followed(self, source, batch, convert, tmp_path):
+        elsewhere = batch.rename(tmp_path / "Training Batch 1")
+        batch.symlink_to(elsewhere)
+        (elsewhere / "back").symlink_to(source)
+        assert len(list((convert(source) / "imagesTr").iterdir())) == len(NUMBERS)
+
+    def test_splits_and_marker_that_are_not_text(self, source, raw, refuse):
+        preprocessed = raw.parent / "nnUNet_preprocessed" / "Dataset501_LiTS"
+        preprocessed.mkdir()
+        (preprocessed / "splits_final.json").write_bytes(b"\xff\xfe")
+        marker = raw / "Dataset501_LiTS" / ".unfinished.json"
+        marker.parent.mkdir()
+        marker.write_text("[]")
+        assert "is damaged" in refuse(source)
+
+    @pytest.mark.parametrize("arguments", [[""], ["{source}", "--output", ""]])
+    def test_unset_shell_variable_as_a_folder(self, source, arguments, capsys):
+        assert cli.main(["convert", "lits", *(argument.format(source=source) for argument in arguments)]) == 2
+        assert "an empty name is no folder" in capsys.readouterr().err

@@ -2,6 +2,7 @@ import sys
 
 import pytest
 
+from nnunetv2_unet3plus import cli
 from nnunetv2_unet3plus.demo.pipeline import Demo
 from nnunetv2_unet3plus.demo.workspace import Workspace
 from nnunetv2_unet3plus.errors import UserError
@@ -72,3 +73,22 @@ def test_a_stopped_command_is_named(tmp_path):
 def test_a_missing_command_is_named(tmp_path):
     with pytest.raises(UserError, match="nnUNetv2_fly is not installed"):
         Workspace.prepare(tmp_path).run("nnUNetv2_fly")
+
+
+def test_output_inside_the_data_is_refused(tmp_path):
+    with pytest.raises(UserError, match="lie inside one another"):
+        Demo.prepare(tmp_path / "LiTS" / "demo_output", tmp_path / "LiTS")
+    assert not (tmp_path / "LiTS").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--trainer", "nnUNetTrainerUNet3Plus_0epochs"], "--trainer nnUNetTrainerUNet3Plus_0epochs: nnU-Net finds no"),
+        (["--device", "mps"], "--device mps: PyTorch finds no such device here"),  # there is none on Linux
+    ],
+)
+def test_trainer_and_device_are_checked_before_anything_is_written(options, complaint, tmp_path, capsys):
+    assert cli.main(["demo", "--output", str(tmp_path / "demo"), *options]) == 2
+    assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "demo").exists()
