@@ -6,6 +6,7 @@ from .deep_supervision import DeepSupervisionLoss, equal_weights, halving_weight
 from .focal import FocalLoss
 from .iou import IoULoss
 from .ms_ssim import MSSSIMLoss
+from .presence import PresenceGuidedLoss
 from .target import SegmentationTarget
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "HybridLoss",
     "IoULoss",
     "MSSSIMLoss",
+    "PresenceGuidedLoss",
     "SegmentationLoss",
     "SegmentationTarget",
     "equal_weights",

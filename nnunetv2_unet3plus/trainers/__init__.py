@@ -3,6 +3,7 @@
 from nnunetv2_unet3plus.trainers.unet3plus import (
     nnUNetTrainerHybridLoss,
     nnUNetTrainerUNet3Plus,
+    nnUNetTrainerUNet3PlusCGM,
     nnUNetTrainerUNet3PlusDiceCE,
     nnUNetTrainerUNet3PlusFocal,
     nnUNetTrainerUNet3PlusNoDS,
@@ -12,6 +13,7 @@ from nnunetv2_unet3plus.trainers.unet3plus import (
 __all__ = [
     "nnUNetTrainerHybridLoss",
     "nnUNetTrainerUNet3Plus",
+    "nnUNetTrainerUNet3PlusCGM",
     "nnUNetTrainerUNet3PlusDiceCE",
     "nnUNetTrainerUNet3PlusFocal",
     "nnUNetTrainerUNet3PlusNoDS",

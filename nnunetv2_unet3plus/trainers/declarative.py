@@ -1,6 +1,8 @@
 """The base of our trainers: a variant says what it wants in a few class attributes."""
 
+import inspect
 import os
+import pydoc
 from typing import Any, ClassVar
 
 import numpy as np
@@ -86,11 +88,14 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
 
     def _head_scales(self) -> list[list[float]]:
         """Size of every head relative to the patch, in the order the network returns them."""
-        network = self.network.module if self.is_ddp else self.network
-        if isinstance(network, OptimizedModule):
-            network = network._orig_mod
         scales = 1 / np.cumprod(np.vstack(self.strides(self.configuration_manager)), axis=0)
-        return scales.tolist()[: len(network.decoder.seg_layers)]  # only our networks have a head on the deepest map
+        heads = len(self.bare_network().decoder.seg_layers)  # only our networks have one on the deepest map
+        return scales.tolist()[:heads]
+
+    def bare_network(self) -> Any:
+        """The network itself, inside DDP and torch.compile."""
+        network = self.network.module if self.is_ddp else self.network
+        return network._orig_mod if isinstance(network, OptimizedModule) else network
 
     def _get_deep_supervision_scales(self) -> list[list[float]] | None:
         """Sizes at which nnU-Net's loader prepares targets; one is enough where all heads share it."""
@@ -152,7 +157,7 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
         heads = (self.num_input_channels, self.label_manager.num_segmentation_heads)
         with torch.device("meta"):
             ours = self._network(configuration, *heads, self.enable_deep_supervision)
-            plan_network = nnUNetTrainer.build_network_architecture(self.plans_manager, configuration, *heads)
+            plan_network = _plan_network(configuration, *heads)
         return MemoryNeed(gigabytes(ours), gigabytes(plan_network), planner_target(self.plans_manager))
 
     def _advice(self, need: MemoryNeed, available: float) -> str:
@@ -166,6 +171,15 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
             f"-pl {self.plans_manager.experiment_planner_name} -gpu_memory_target {target} "
             f"-overwrite_plans_name {plans}, then nnUNetv2_train with -p {plans}."
         )
+
+
+def _plan_network(configuration: ConfigurationManager, input_channels: int, output_channels: int) -> nn.Module:
+    """The network the plan itself names, without the options a trainer of ours has added to its arguments."""
+    name = configuration.network_arch_class_name
+    known = inspect.signature(pydoc.locate(name)).parameters  # type: ignore[arg-type]
+    kwargs = {key: value for key, value in configuration.network_arch_init_kwargs.items() if key in known}
+    importable = [key for key in configuration.network_arch_init_kwargs_req_import if key in known]
+    return get_network_from_plans(name, kwargs, importable, input_channels, output_channels, deep_supervision=True)
 
 
 def _memory_of(device: torch.device) -> float:

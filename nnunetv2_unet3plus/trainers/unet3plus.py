@@ -6,7 +6,9 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunetv2_unet3plus.architectures.unet3plus import UNet3Plus, unet3plus_paper
+from nnunetv2_unet3plus.architectures.unet3plus_cgm import UNet3PlusCGM
 from nnunetv2_unet3plus.losses import FocalLoss, HybridLoss, SegmentationLoss, equal_weights
+from nnunetv2_unet3plus.trainers.classification_guided import ClassificationGuidedTrainer
 from nnunetv2_unet3plus.trainers.declarative import DeclarativeTrainer
 
 
@@ -16,6 +18,12 @@ class nnUNetTrainerUNet3Plus(DeclarativeTrainer):
     network_class = UNet3Plus
     loss_class: ClassVar[type[SegmentationLoss] | None] = HybridLoss
     full_scale_supervision = True
+
+
+class nnUNetTrainerUNet3PlusCGM(ClassificationGuidedTrainer, nnUNetTrainerUNet3Plus):
+    """With the classification gate, the paper's best row; skips the decoder where a patch holds nothing."""
+
+    network_class = UNet3PlusCGM
 
 
 class nnUNetTrainerUNet3PlusFocal(nnUNetTrainerUNet3Plus):

@@ -6,7 +6,11 @@ import re
 import numpy as np
 import pytest
 import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
+from nnunetv2_unet3plus.building_blocks.classification_gate import presence_probability
+from nnunetv2_unet3plus.building_blocks.gating import Gating
+from nnunetv2_unet3plus.trainers.gate_calibration import GateListener
 from tests.end_to_end.nnunet import Workspace, ignore_every_other_slice, link_images, write_hippocampus
 
 pytestmark = pytest.mark.slow
@@ -118,14 +122,85 @@ def test_resume_after_kill(planned):
 
 
 @pytest.mark.parametrize(
-    "trainer", ["nnUNetTrainerUNet3PlusFocal", "nnUNetTrainerUNet3PlusNoDS", "nnUNetTrainerUNet3PlusDiceCE",
-                "nnUNetTrainerUNet3PlusPaper", "nnUNetTrainerHybridLoss", "nnUNetTrainer"]
+    "trainer", ["nnUNetTrainerUNet3PlusCGM", "nnUNetTrainerUNet3PlusFocal", "nnUNetTrainerUNet3PlusNoDS",
+                "nnUNetTrainerUNet3PlusDiceCE", "nnUNetTrainerUNet3PlusPaper", "nnUNetTrainerHybridLoss",
+                "nnUNetTrainer"]
 )  # fmt: skip
 def test_every_trainer_of_any_length(planned, trainer):
     workspace, dataset = planned
     name = f"{trainer}_1epochs_2iters"
     train(workspace, dataset, trainer=name)
     assert (workspace.model_folder(dataset, name, "2d") / "fold_0" / "validation" / "summary.json").is_file()
+
+
+class TestClassificationGate:
+    """Thresholds set so that some tiles are called absent: a short training does not get there by itself."""
+
+    TRAINER = "nnUNetTrainerUNet3PlusCGM_2epochs_6iters"
+
+    @pytest.fixture(scope="class")
+    def gated(self, planned):
+        workspace, dataset = planned
+        output = train(workspace, dataset, trainer=self.TRAINER)
+        assert len(re.findall("Gate accuracy", output)) == 2
+        assert "Gate thresholds, below which a class is absent: Anterior" in output
+        model = workspace.model_folder(dataset, self.TRAINER, "2d")
+        images = link_images(workspace.raw / dataset / "imagesTr", workspace.root / "gate_in", 2)
+        probability = torch.cat(presence_in(model, images))
+        file = model / "fold_0" / "checkpoint_final.pth"
+        checkpoint = torch.load(file, weights_only=False)
+        checkpoint["network_weights"]["gating.thresholds"] = probability.quantile(0.6, dim=0)
+        torch.save(checkpoint, file)
+        return workspace, dataset, model, images
+
+    def test_early_exit_changes_no_mask(self, gated, monkeypatch):
+        _, _, model, images = gated
+        with_exit, network = predict_in_process(model, images)
+        count = network.gating.count
+        assert 0 < count.skipped < count.seen
+
+        def decode_always(gating, gate_logits, size, decode):
+            return gating.hard(decode(), presence_probability(gate_logits) >= gating.thresholds)
+
+        monkeypatch.setattr(Gating, "forward", decode_always)
+        without_exit, _ = predict_in_process(model, images)
+        for ours, theirs in zip(with_exit, without_exit, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+    def test_thresholds_survive_export_and_import(self, gated):
+        workspace, _, _, images = gated
+        archive = workspace.root / "gated.zip"
+        workspace.run("nnUNetv2_export_model_to_zip", "-d", 4, "-o", archive, "-c", "2d", "-tr", self.TRAINER, "-f", 0)
+        elsewhere = Workspace(workspace.root / "gated_elsewhere")
+        elsewhere.run("nnUNetv2_install_pretrained_model_from_zip", archive)
+        outputs, masks = [], []
+        for where in (workspace, elsewhere):
+            masks.append(where.root / "gate_out")
+            outputs.append(where.run(
+                "nnUNetv2_predict", "-d", 4, "-c", "2d", "-f", 0, "-tr", self.TRAINER, "-i", images, "-o", masks[-1],
+                "-device", "cpu", "--disable_tta",
+            ))  # fmt: skip
+        skipped = [re.findall(r"decoder skipped for (\d+) of (\d+) patches", output) for output in outputs]
+        assert skipped[0] == skipped[1]
+        assert 0 < int(skipped[0][0][0]) < int(skipped[0][0][1])
+        for name in sorted(mask.name for mask in masks[0].glob("*.nii.gz")):
+            assert (masks[0] / name).read_bytes() == (masks[1] / name).read_bytes()
+
+
+def predict_in_process(model, images, network_of=lambda network: network):
+    """Masks of all scans as arrays, and the network that made them."""
+    predictor = nnUNetPredictor(use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(model), (0,), "checkpoint_final.pth")
+    predictor.network = network_of(predictor.network)
+    files = [[str(file)] for file in sorted(images.iterdir())]
+    masks = predictor.predict_from_files_sequential(files, None)
+    return masks, predictor.network
+
+
+def presence_in(model, images):
+    """What the gate says about every tile of some scans."""
+    _, listener = predict_in_process(model, images, lambda network: GateListener(network, 3))
+    return listener.heard
 
 
 def test_residual_encoder_plan(planned):

@@ -1,0 +1,111 @@
+"""Training a network with a classification gate: presence targets, curves, thresholds."""
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch import nn
+
+from nnunetv2_unet3plus.losses.presence import PresenceGuidedLoss
+from nnunetv2_unet3plus.trainers.declarative import DeclarativeTrainer
+from nnunetv2_unet3plus.trainers.gate_calibration import choose_thresholds, validation_tiles
+
+CURVES = ("gate_accuracy", "gate_accuracy_validation", "empty_patches")
+
+
+class ClassificationGuidedTrainer(DeclarativeTrainer):
+    """Adds the gate's loss to the segmentation's, logs how well it classifies, and calibrates it when training ends.
+
+    Its networks take `regions` and have `gating` and `presence_logits`, as `UNet3PlusCGM`. Deep supervision stays on:
+    it is what tells such a network to return the gate's logits.
+    """
+
+    def __init__(
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int,
+        dataset_json: dict[str, Any],
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's own default
+    ) -> None:
+        regions = PlansManager(plans).get_label_manager(dataset_json).has_regions
+        plans = with_architecture_option(plans, configuration, "regions", regions)
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        for curve in CURVES:  # in nnU-Net's logger, so that checkpoints and W&B have them too
+            self.logger.local_logger.my_fantastic_logging.setdefault(curve, [])
+        self._explained_gate = False
+
+    def _build_loss(self) -> nn.Module:
+        manager = self.label_manager
+        return PresenceGuidedLoss(super()._build_loss(), manager.has_regions, manager.ignore_label)
+
+    def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
+        """Log nnU-Net's training loss and how well the gate has classified the training patches."""
+        super().on_train_epoch_end(train_outputs)
+        record = self.loss.record
+        if not self._explained_gate:
+            self._explained_gate = True
+            for line in _what_the_gate_cannot_learn(record.share_of_patches(), self._class_names()):
+                self.print_to_log_file(line)
+        accuracy, empty = record.take()
+        self.logger.log("gate_accuracy", accuracy, self.current_epoch)
+        self.logger.log("empty_patches", empty, self.current_epoch)
+
+    def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
+        """Log nnU-Net's validation and how well the gate has classified the validation patches."""
+        super().on_validation_epoch_end(val_outputs)
+        self.logger.log("gate_accuracy_validation", self.loss.record.take()[0], self.current_epoch)
+        values = {curve: self.logger.get_value(curve, step=-1) for curve in CURVES}
+        self.print_to_log_file(
+            f"Gate accuracy {values['gate_accuracy']:.4f} (validation {values['gate_accuracy_validation']:.4f}), "
+            f"{values['empty_patches']:.1%} of the training patches without foreground"
+        )
+
+    def on_train_end(self) -> None:
+        """Choose the gate's thresholds on the validation scans, then end as nnU-Net does: they go into the checkpoint.
+
+        Done here and not by a command of its own, so that the model folder is complete when training is.
+        """
+        network = self.bare_network()
+        network.eval()
+        probability, holds = validation_tiles(self, network)
+        thresholds = choose_thresholds(probability, holds)
+        network.gating.thresholds.copy_(thresholds)
+        skipped = (probability < thresholds).all(1).float().mean()
+        chosen = ", ".join(f"{n} {t:.2g}" for n, t in zip(self._class_names(), thresholds.tolist(), strict=True))
+        self.print_to_log_file(
+            f"Gate thresholds, below which a class is absent: {chosen}. They lose no tile that holds the class, of "
+            f"{len(probability)} of the validation scans, and skip the decoder for {skipped:.1%}."
+        )
+        super().on_train_end()
+
+    def _class_names(self) -> list[str]:
+        """In the order of the gate's classes: that of the labels' values, or of the regions in dataset.json."""
+        labels = {name: value for name, value in self.dataset_json["labels"].items() if name != "ignore"}
+        if self.label_manager.has_regions:
+            return [name for name, value in labels.items() if value not in (0, [0], (0,))]
+        return sorted((name for name, value in labels.items() if value != 0), key=labels.__getitem__)
+
+
+def with_architecture_option(plans: dict[str, Any], configuration: str, name: str, value: Any) -> dict[str, Any]:
+    """Plans in which one configuration's architecture has an option more.
+
+    The plans of a model folder are what the network is built from at inference.
+    """
+    architecture = deepcopy(PlansManager(plans).get_configuration(configuration).configuration["architecture"])
+    architecture["arch_kwargs"][name] = value
+    plans = deepcopy(plans)
+    plans["configurations"][configuration]["architecture"] = architecture
+    return plans
+
+
+def _what_the_gate_cannot_learn(shares: list[float], names: list[str]) -> list[str]:
+    """A line for every class that all patches of an epoch hold, or none."""
+    lines = []
+    for share, name in zip(shares, names, strict=True):
+        if share == 1:
+            lines.append(f"Every training patch of this epoch holds {name}: its gate has nothing to learn from these.")
+        elif share == 0:
+            lines.append(f"No training patch of this epoch holds {name}: its gate learns to call it absent.")
+    return lines

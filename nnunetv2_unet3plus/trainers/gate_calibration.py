@@ -1,0 +1,110 @@
+"""Choose the thresholds of a classification gate so that no organ of the validation scans is lost."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from acvl_utils.cropping_and_padding.padding import pad_nd_image
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
+from torch import Tensor, distributed, nn
+
+from nnunetv2_unet3plus.building_blocks.classification_gate import presence_probability
+from nnunetv2_unet3plus.building_blocks.gating import DEFAULT_THRESHOLD
+
+
+def choose_thresholds(probability: Tensor, holds: Tensor) -> Tensor:
+    """The largest thresholds, up to 0.5, at which no tile that holds a class is called absent.
+
+    A class that no tile holds, or that every tile holds, gets 0, which gates nothing: in the one case there is no
+    evidence of what would be lost, in the other nothing to win.
+
+    Args:
+        probability: `P(present)`, `(tiles, classes)`.
+        holds: whether the tile holds the class, of the same shape.
+
+    Returns:
+        Thresholds `(classes,)`.
+    """
+    smallest = probability.masked_fill(~holds, DEFAULT_THRESHOLD).amin(0).clamp(max=DEFAULT_THRESHOLD)
+    return smallest.where(holds.any(0) & ~holds.all(0), torch.zeros(()))
+
+
+def validation_tiles(trainer: nnUNetTrainer, network: nn.Module) -> tuple[Tensor, Tensor]:
+    """What the gate says about every tile of the fold's validation scans, mirrored views included, and what is true.
+
+    The tiles are those of nnU-Net's prediction: same size, steps, padding, mirrorings and precision. Only the encoder
+    runs. Under DDP every process takes its share of the scans and gets the tiles of all.
+
+    Args:
+        trainer: initialised, with preprocessed validation scans.
+        network: its network, not wrapped, with a method `presence_logits`.
+
+    Returns:
+        `P(present)` and whether the tile holds the class, both `(tiles, classes)` on the CPU.
+    """
+    keys = trainer.do_split()[1]
+    if trainer.is_ddp:
+        keys = keys[trainer.local_rank :: distributed.get_world_size()]
+    listener = GateListener(network, trainer.label_manager.num_segmentation_heads)
+    predictor = nnUNetPredictor(use_mirroring=True, device=trainer.device, allow_tqdm=False)
+    predictor.manual_initialization(
+        listener, trainer.plans_manager, trainer.configuration_manager, None, trainer.dataset_json,
+        type(trainer).__name__, trainer.inference_allowed_mirroring_axes,
+    )  # fmt: skip
+    dataset = trainer.dataset_class(
+        trainer.preprocessed_dataset_folder, keys, trainer.folder_with_segs_from_previous_stage
+    )
+    tiles = [_tiles_of_scan(trainer, predictor, listener, *_load(trainer, dataset, key)) for key in keys]
+    if trainer.is_ddp:
+        gathered: list = [None] * distributed.get_world_size()
+        distributed.all_gather_object(gathered, tiles)
+        tiles = [tile for share in gathered for tile in share]
+    probabilities, holds = zip(*tiles, strict=True)
+    return torch.cat(probabilities), torch.cat(holds)
+
+
+class GateListener(nn.Module):
+    """Stands in for the network in nnU-Net's predictor: writes down the gate's answers, segments nothing."""
+
+    def __init__(self, network: Any, channels: int) -> None:
+        super().__init__()
+        self.network = network
+        self.channels = channels
+        self.heard: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of zeros, `(B, channels, *size)`."""
+        self.heard.append(presence_probability(self.network.presence_logits(x)).cpu())
+        return x.new_zeros(len(x), self.channels, *x.shape[2:])
+
+
+def _load(trainer: nnUNetTrainer, dataset: object, key: str) -> tuple[Tensor, np.ndarray]:
+    data, segmentation, previous, _ = dataset.load_case(key)  # type: ignore[attr-defined]
+    data = data[:]
+    if trainer.is_cascaded:
+        labels = trainer.label_manager.foreground_labels
+        data = np.vstack((data, convert_labelmap_to_one_hot(previous[:], labels, output_dtype=data.dtype)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "array is not writable": nothing writes into it
+        return torch.from_numpy(data), segmentation[:]
+
+
+def _tiles_of_scan(
+    trainer: nnUNetTrainer, predictor: nnUNetPredictor, listener: GateListener, data: Tensor, segmentation: np.ndarray
+) -> tuple[Tensor, Tensor]:
+    """The gate's answers for one scan `(C, *size)` and, from its segmentation `(1, *size)`, the truth."""
+    listener.heard.clear()
+    predictor.predict_sliding_window_return_logits(data)
+    probability = torch.cat(listener.heard)
+    padded = pad_nd_image(
+        segmentation, trainer.configuration_manager.patch_size, "constant", {"constant_values": 0}, False, None
+    )
+    manager = trainer.label_manager
+    classes = manager.foreground_regions if manager.has_regions else manager.foreground_labels
+    slicers = predictor._internal_get_sliding_window_slicers(padded.shape[1:])
+    holds = torch.tensor([[bool(np.isin(padded[slicer], each).any()) for each in classes] for slicer in slicers])
+    views = len(probability) // len(slicers)  # a tile and its mirror images, one after the other
+    return probability, holds.repeat_interleave(views, 0)

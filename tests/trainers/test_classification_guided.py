@@ -1,0 +1,157 @@
+"""Trainers with a gate: it learns, also under DDP; curves and messages; the model folder's plans."""
+
+import json
+import math
+import os
+import socket
+
+import pytest
+import torch
+from torch import distributed, multiprocessing
+from torch.nn.parallel import DistributedDataParallel
+
+from nnunetv2_unet3plus import trainers
+from nnunetv2_unet3plus.trainers import nnUNetTrainerUNet3Plus, nnUNetTrainerUNet3PlusCGM
+from nnunetv2_unet3plus.trainers.classification_guided import ClassificationGuidedTrainer
+from tests.trainers.conftest import LABELS
+
+GUIDED = [
+    trainer
+    for trainer in (getattr(trainers, name) for name in trainers.__all__)
+    if issubclass(trainer, ClassificationGuidedTrainer)
+]
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def gate_gradients(network):
+    return {name: p.grad.abs().sum().item() for name, p in network.named_parameters() if "gate." in name}
+
+
+@pytest.mark.parametrize("labels", LABELS)
+@pytest.mark.parametrize("trainer_class", GUIDED)
+def test_every_weight_of_the_gate_learns(trainer_class, labels, make_trainer, make_batch):
+    trainer = make_trainer(trainer_class, labels)
+    trainer.network.train()
+    trainer.train_step(make_batch(trainer))
+    gradients = gate_gradients(trainer.network)
+    assert len(gradients) == 2
+    assert min(gradients.values()) > 0
+
+
+def _train_step_of_two(rank, trainer, batch, port, queue):
+    """One process of the DDP test: nnU-Net's train_step on a wrapped network."""
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2")
+    distributed.init_process_group("gloo", rank=rank, world_size=2)
+    trainer.network = DistributedDataParallel(trainer.network)
+    trainer.is_ddp = True
+    trainer.network.train()
+    for _ in range(2):  # DDP notices in the second step that a parameter was not used in the first
+        trainer.train_step(batch)
+    queue.put((rank, gate_gradients(trainer.network.module)))
+    distributed.barrier()
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("trainer_class", GUIDED)
+def test_every_weight_of_the_gate_learns_under_ddp(trainer_class, make_trainer, make_batch, free_port):
+    trainer = make_trainer(trainer_class)
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    batches = [make_batch(trainer, seed) for seed in range(2)]
+    processes = [
+        context.Process(target=_train_step_of_two, args=(rank, trainer, batches[rank], free_port, queue))
+        for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    gradients = dict(queue.get(timeout=120) for _ in processes)
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    assert gradients[0] == pytest.approx(gradients[1])
+    assert min(gradients[0].values()) > 0
+
+
+def test_gate_learns_to_classify(make_trainer, make_batch):
+    trainer = make_trainer(nnUNetTrainerUNet3PlusCGM, batch_size=4)
+    batch = make_batch(trainer)
+    for level in batch["target"]:
+        level[2:] = 0
+    batch["data"][2:] = torch.randn(batch["data"][2:].shape, generator=torch.Generator().manual_seed(1))
+    trainer.lr_scheduler.step(0)
+    trainer.network.train()
+    for _ in range(100):
+        trainer.train_step(batch)
+    _, empty = trainer.loss.record.take()
+    assert empty == 0.5
+    trainer.network.eval()
+    with torch.no_grad():
+        trainer.validation_step(batch)
+    assert trainer.loss.record.take()[0] == 1
+
+
+class TestLog:
+    @pytest.fixture
+    def epoch(self, make_trainer, make_batch, monkeypatch):
+        def run(labels_of_patch):
+            trainer = make_trainer(nnUNetTrainerUNet3PlusCGM)
+            logged = []
+            monkeypatch.setattr(trainer, "print_to_log_file", lambda *a, **_: logged.append(" ".join(map(str, a))))
+            batch = make_batch(trainer)
+            for level in batch["target"]:
+                level[:] = labels_of_patch
+            trainer.network.train()
+            trainer.on_train_epoch_end([trainer.train_step(batch)])
+            trainer.network.eval()
+            with torch.no_grad():
+                trainer.on_validation_epoch_end([trainer.validation_step(batch)])
+            return trainer, logged
+
+        return run
+
+    def test_curves_beside_nnunets_own(self, epoch):
+        trainer, logged = epoch(0)
+        assert 0 <= trainer.logger.get_value("gate_accuracy", step=0) <= 1
+        assert 0 <= trainer.logger.get_value("gate_accuracy_validation", step=0) <= 1
+        assert trainer.logger.get_value("empty_patches", step=0) == 1
+        assert logged[-1].startswith("Gate accuracy ")
+        assert "100.0% of the training patches without foreground" in logged[-1]
+
+    def test_class_in_every_patch_and_class_in_none(self, epoch):
+        _, logged = epoch(1)
+        assert sum("Every training patch of this epoch holds liver" in line for line in logged) == 1
+        assert sum("No training patch of this epoch holds tumour" in line for line in logged) == 1
+
+    def test_said_once(self, epoch, make_batch):
+        trainer, logged = epoch(1)
+        logged.clear()
+        trainer.current_epoch = 1
+        trainer.on_train_epoch_end([trainer.train_step(make_batch(trainer))])
+        assert logged == []
+
+    def test_nothing_annotated(self, make_trainer):
+        assert all(math.isnan(value) for value in make_trainer(nnUNetTrainerUNet3PlusCGM).loss.record.take())
+
+
+@pytest.mark.parametrize("labels", LABELS)
+def test_model_folders_plans_know_regions(labels, make_trainer):
+    trainer = make_trainer(nnUNetTrainerUNet3PlusCGM, labels)
+    plans = json.loads(json.dumps(trainer.plans_manager.plans))  # as nnU-Net writes it into the model folder
+    assert plans["configurations"]["2d"]["architecture"]["arch_kwargs"]["regions"] is labels.startswith("regions")
+
+
+def test_cost_is_compared_with_the_plans_network(make_trainer):
+    need = make_trainer(nnUNetTrainerUNet3PlusCGM)._memory_need()
+    assert need.plan_network == make_trainer(nnUNetTrainerUNet3Plus)._memory_need().plan_network
+
+
+def test_no_foreground_class(make_trainer, monkeypatch):
+    monkeypatch.setitem(LABELS, "labels", {"background": 0})
+    with pytest.raises(ValueError, match="needs a foreground class"):
+        make_trainer(nnUNetTrainerUNet3PlusCGM)
