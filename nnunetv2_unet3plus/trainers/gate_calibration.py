@@ -48,7 +48,7 @@ def validation_tiles(trainer: nnUNetTrainer, network: nn.Module) -> tuple[Tensor
     keys = trainer.do_split()[1]
     if trainer.is_ddp:
         keys = keys[trainer.local_rank :: distributed.get_world_size()]
-    listener = GateListener(network, trainer.label_manager.num_segmentation_heads)
+    listener = _GateListener(network, trainer.label_manager.num_segmentation_heads)
     predictor = nnUNetPredictor(use_mirroring=True, device=trainer.device, allow_tqdm=False)
     predictor.manual_initialization(
         listener, trainer.plans_manager, trainer.configuration_manager, None, trainer.dataset_json,
@@ -66,7 +66,7 @@ def validation_tiles(trainer: nnUNetTrainer, network: nn.Module) -> tuple[Tensor
     return torch.cat(probabilities), torch.cat(holds)
 
 
-class GateListener(nn.Module):
+class _GateListener(nn.Module):
     """Stands in for the network in nnU-Net's predictor: writes down the gate's answers, segments nothing."""
 
     def __init__(self, network: Any, channels: int) -> None:
@@ -93,7 +93,7 @@ def _load(trainer: nnUNetTrainer, dataset: object, key: str) -> tuple[Tensor, np
 
 
 def _tiles_of_scan(
-    trainer: nnUNetTrainer, predictor: nnUNetPredictor, listener: GateListener, data: Tensor, segmentation: np.ndarray
+    trainer: nnUNetTrainer, predictor: nnUNetPredictor, listener: _GateListener, data: Tensor, segmentation: np.ndarray
 ) -> tuple[Tensor, Tensor]:
     """The gate's answers for one scan `(C, *size)` and, from its segmentation `(1, *size)`, the truth."""
     listener.heard.clear()

@@ -10,7 +10,6 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunetv2_unet3plus.building_blocks.classification_gate import presence_probability
 from nnunetv2_unet3plus.building_blocks.gating import Gating
-from nnunetv2_unet3plus.trainers.gate_calibration import GateListener
 from tests.end_to_end.nnunet import Workspace, ignore_every_other_slice, link_images, write_hippocampus
 
 pytestmark = pytest.mark.slow
@@ -133,26 +132,28 @@ def test_every_trainer_of_any_length(planned, trainer):
     assert (workspace.model_folder(dataset, name, "2d") / "fold_0" / "validation" / "summary.json").is_file()
 
 
-class TestClassificationGate:
+GATED_TRAINER = "nnUNetTrainerUNet3PlusCGM_2epochs_6iters"
+
+
+@pytest.fixture(scope="module")
+def gated(planned):
     """Thresholds set so that some tiles are called absent: a short training does not get there by itself."""
+    workspace, dataset = planned
+    output = train(workspace, dataset, trainer=GATED_TRAINER)
+    assert len(re.findall("Gate accuracy", output)) == 2
+    assert "Gate thresholds, below which a class is absent: anterior" in output
+    model = workspace.model_folder(dataset, GATED_TRAINER, "2d")
+    images = link_images(workspace.raw / dataset / "imagesTr", workspace.root / "gate_in", 2)
+    answers = []
+    predict_in_process(model, images, answers.append)
+    file = model / "fold_0" / "checkpoint_final.pth"
+    checkpoint = torch.load(file, weights_only=False)
+    checkpoint["network_weights"]["gating.thresholds"] = presence_probability(torch.cat(answers)).quantile(0.6, dim=0)
+    torch.save(checkpoint, file)
+    return workspace, dataset, model, images
 
-    TRAINER = "nnUNetTrainerUNet3PlusCGM_2epochs_6iters"
 
-    @pytest.fixture(scope="class")
-    def gated(self, planned):
-        workspace, dataset = planned
-        output = train(workspace, dataset, trainer=self.TRAINER)
-        assert len(re.findall("Gate accuracy", output)) == 2
-        assert "Gate thresholds, below which a class is absent: Anterior" in output
-        model = workspace.model_folder(dataset, self.TRAINER, "2d")
-        images = link_images(workspace.raw / dataset / "imagesTr", workspace.root / "gate_in", 2)
-        probability = torch.cat(presence_in(model, images))
-        file = model / "fold_0" / "checkpoint_final.pth"
-        checkpoint = torch.load(file, weights_only=False)
-        checkpoint["network_weights"]["gating.thresholds"] = probability.quantile(0.6, dim=0)
-        torch.save(checkpoint, file)
-        return workspace, dataset, model, images
-
+class TestClassificationGate:
     def test_early_exit_changes_no_mask(self, gated, monkeypatch):
         _, _, model, images = gated
         with_exit, network = predict_in_process(model, images)
@@ -170,14 +171,14 @@ class TestClassificationGate:
     def test_thresholds_survive_export_and_import(self, gated):
         workspace, _, _, images = gated
         archive = workspace.root / "gated.zip"
-        workspace.run("nnUNetv2_export_model_to_zip", "-d", 4, "-o", archive, "-c", "2d", "-tr", self.TRAINER, "-f", 0)
+        workspace.run("nnUNetv2_export_model_to_zip", "-d", 4, "-o", archive, "-c", "2d", "-tr", GATED_TRAINER, "-f", 0)
         elsewhere = Workspace(workspace.root / "gated_elsewhere")
         elsewhere.run("nnUNetv2_install_pretrained_model_from_zip", archive)
         outputs, masks = [], []
         for where in (workspace, elsewhere):
             masks.append(where.root / "gate_out")
             outputs.append(where.run(
-                "nnUNetv2_predict", "-d", 4, "-c", "2d", "-f", 0, "-tr", self.TRAINER, "-i", images, "-o", masks[-1],
+                "nnUNetv2_predict", "-d", 4, "-c", "2d", "-f", 0, "-tr", GATED_TRAINER, "-i", images, "-o", masks[-1],
                 "-device", "cpu", "--disable_tta",
             ))  # fmt: skip
         skipped = [re.findall(r"decoder skipped for (\d+) of (\d+) patches", output) for output in outputs]
@@ -187,20 +188,14 @@ class TestClassificationGate:
             assert (masks[0] / name).read_bytes() == (masks[1] / name).read_bytes()
 
 
-def predict_in_process(model, images, network_of=lambda network: network):
-    """Masks of all scans as arrays, and the network that made them."""
+def predict_in_process(model, images, hear=lambda gate_logits: None):
+    """Masks of all scans as arrays, and the network that made them; `hear` gets the gate's answer for every tile."""
     predictor = nnUNetPredictor(use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(str(model), (0,), "checkpoint_final.pth")
-    predictor.network = network_of(predictor.network)
+    predictor.network.gate.register_forward_hook(lambda gate, inputs, answer: hear(answer))
     files = [[str(file)] for file in sorted(images.iterdir())]
     masks = predictor.predict_from_files_sequential(files, None)
     return masks, predictor.network
-
-
-def presence_in(model, images):
-    """What the gate says about every tile of some scans."""
-    _, listener = predict_in_process(model, images, lambda network: GateListener(network, 3))
-    return listener.heard
 
 
 def test_residual_encoder_plan(planned):
