@@ -3,6 +3,7 @@
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
@@ -20,6 +21,8 @@ class ClassificationGuidedTrainer(DeclarativeTrainer):
     Its networks take `regions` and have `gating` and `presence_logits`, as `UNet3PlusCGM`. Deep supervision stays on:
     it is what tells such a network to return the gate's logits.
     """
+
+    added_options = frozenset({"regions"})
 
     def __init__(
         self,
@@ -75,8 +78,8 @@ class ClassificationGuidedTrainer(DeclarativeTrainer):
         skipped = (probability < thresholds).all(1).float().mean()
         chosen = ", ".join(f"{n} {t:.2g}" for n, t in zip(self._class_names(), thresholds.tolist(), strict=True))
         self.print_to_log_file(
-            f"Gate thresholds, below which a class is absent: {chosen}. They lose no tile that holds the class, of "
-            f"{len(probability)} of the validation scans, and skip the decoder for {skipped:.1%}."
+            f"Gate thresholds, below which a class is absent: {chosen}. Of the {len(probability)} tiles and "
+            f"mirror images of the validation scans they lose none that holds the class and skip {skipped:.1%}."
         )
         super().on_train_end()
 
@@ -85,7 +88,9 @@ class ClassificationGuidedTrainer(DeclarativeTrainer):
         labels = {name: value for name, value in self.dataset_json["labels"].items() if name != "ignore"}
         if self.label_manager.has_regions:
             return [name for name, value in labels.items() if value not in (0, [0], (0,))]
-        return sorted((name for name, value in labels.items() if value != 0), key=labels.__getitem__)
+        return sorted(
+            (name for name, value in labels.items() if value != 0), key=lambda name: max(np.ravel(labels[name]))
+        )
 
 
 def with_architecture_option(plans: dict[str, Any], configuration: str, name: str, value: Any) -> dict[str, Any]:
@@ -101,9 +106,9 @@ def with_architecture_option(plans: dict[str, Any], configuration: str, name: st
 
 
 def _what_the_gate_cannot_learn(shares: list[float], names: list[str]) -> list[str]:
-    """A line for every class that all patches of an epoch hold, or none."""
+    """A line for every class that all patches of an epoch hold, or none; no line if no patch was annotated."""
     lines = []
-    for share, name in zip(shares, names, strict=True):
+    for share, name in zip(shares, names, strict=bool(shares)):
         if share == 1:
             lines.append(f"Every training patch of this epoch holds {name}: its gate has nothing to learn from these.")
         elif share == 0:

@@ -1,8 +1,6 @@
 """The base of our trainers: a variant says what it wants in a few class attributes."""
 
-import inspect
 import os
-import pydoc
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,6 +26,7 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
         full_scale_supervision: compare every head with the full-resolution target (UNet 3+, section 2.2) instead of
             each with a target of its own size.
         head_weights: number of heads to their weights.
+        added_options: arguments of `network_class` that the trainer itself writes into the plans.
     """
 
     network_class: ClassVar[type[nn.Module] | None] = None
@@ -35,6 +34,7 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
     deep_supervision: ClassVar[bool] = True
     full_scale_supervision: ClassVar[bool] = False
     head_weights: ClassVar["staticmethod[[int], list[float]]"] = staticmethod(halving_weights)
+    added_options: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(
         self,
@@ -157,8 +157,21 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
         heads = (self.num_input_channels, self.label_manager.num_segmentation_heads)
         with torch.device("meta"):
             ours = self._network(configuration, *heads, self.enable_deep_supervision)
-            plan_network = _plan_network(configuration, *heads)
+            plan_network = self._plan_network(*heads)
         return MemoryNeed(gigabytes(ours), gigabytes(plan_network), planner_target(self.plans_manager))
+
+    def _plan_network(self, input_channels: int, output_channels: int) -> nn.Module:
+        """The network the plan itself names, which knows nothing of the options this trainer has added."""
+        configuration = self.configuration_manager
+        kwargs = configuration.network_arch_init_kwargs
+        return get_network_from_plans(
+            configuration.network_arch_class_name,
+            {name: value for name, value in kwargs.items() if name not in self.added_options},
+            configuration.network_arch_init_kwargs_req_import,
+            input_channels,
+            output_channels,
+            deep_supervision=True,
+        )
 
     def _advice(self, need: MemoryNeed, available: float) -> str:
         """The commands that make a plan whose training fits."""
@@ -171,15 +184,6 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
             f"-pl {self.plans_manager.experiment_planner_name} -gpu_memory_target {target} "
             f"-overwrite_plans_name {plans}, then nnUNetv2_train with -p {plans}."
         )
-
-
-def _plan_network(configuration: ConfigurationManager, input_channels: int, output_channels: int) -> nn.Module:
-    """The network the plan itself names, without the options a trainer of ours has added to its arguments."""
-    name = configuration.network_arch_class_name
-    known = inspect.signature(pydoc.locate(name)).parameters  # type: ignore[arg-type]
-    kwargs = {key: value for key, value in configuration.network_arch_init_kwargs.items() if key in known}
-    importable = [key for key in configuration.network_arch_init_kwargs_req_import if key in known]
-    return get_network_from_plans(name, kwargs, importable, input_channels, output_channels, deep_supervision=True)
 
 
 def _memory_of(device: torch.device) -> float:

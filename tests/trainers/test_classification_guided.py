@@ -135,6 +135,19 @@ class TestLog:
         trainer.on_train_epoch_end([trainer.train_step(make_batch(trainer))])
         assert logged == []
 
+    def test_epoch_without_annotated_patches(self, make_trainer, make_batch):
+        trainer = make_trainer(nnUNetTrainerUNet3PlusCGM, "ignore")
+        batch = make_batch(trainer)
+        for level in batch["target"]:
+            level[:] = trainer.label_manager.ignore_label
+        trainer.network.train()
+        trainer.on_train_epoch_end([trainer.train_step(batch)])
+        assert math.isnan(trainer.logger.get_value("gate_accuracy", step=0))
+
+    def test_names_of_labels_given_as_lists(self, make_trainer, monkeypatch):
+        monkeypatch.setitem(LABELS, "labels", {"background": 0, "tumour": [2], "liver": 1})
+        assert make_trainer(nnUNetTrainerUNet3PlusCGM)._class_names() == ["liver", "tumour"]
+
     def test_nothing_annotated(self, make_trainer):
         assert all(math.isnan(value) for value in make_trainer(nnUNetTrainerUNet3PlusCGM).loss.record.take())
 
