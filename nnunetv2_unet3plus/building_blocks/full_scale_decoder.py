@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nnunetv2_unet3plus.building_blocks.resize_conv import matching_resize_conv
+from nnunetv2_unet3plus.building_blocks.winograd import wide_conv
 
 _MAX_POOL = {2: functional.max_pool2d, 3: functional.max_pool3d}
 
@@ -74,7 +75,7 @@ class FullScaleStage(nn.Module):
         self.dropout = encoder.dropout_op(**(encoder.dropout_op_kwargs or {})) if encoder.dropout_op else nn.Identity()
         self.nonlin = encoder.nonlin(**(encoder.nonlin_kwargs or {})) if encoder.nonlin else nn.Identity()
         self.fusion = ConvDropoutNormReLU(
-            encoder.conv_op,
+            wide_conv(encoder.conv_op),
             width,
             width,
             kernel_size,

@@ -11,6 +11,7 @@ from torch import nn
 
 from benchmarks.measure import saved_bytes
 from nnunetv2_unet3plus.architectures.unet3plus import UNet3Plus, unet3plus_paper
+from nnunetv2_unet3plus.building_blocks import winograd
 from tests.architectures.plans import arch_kwargs, input_size
 from tests.textbook import TextbookUNet3Plus
 
@@ -112,17 +113,27 @@ class TestPaper:
         assert parameters == 26_989_637
         assert parameters - side_heads == 26_971_777  # the paper's 26.97 M
 
-    def test_outputs_equal_those_of_the_textbook_in_single_precision(self):
+    def test_outputs_equal_those_of_the_textbook_in_single_precision(self, monkeypatch):
+        calls = []
+        original = winograd.winograd_conv2d
+        monkeypatch.setattr(winograd, "winograd_conv2d", lambda *a: calls.append(1) or original(*a))
         torch.manual_seed(0)
         network = unet3plus_paper(1, 1)
         textbook = TextbookUNet3Plus(network)
         textbook.load_state_dict(network.state_dict(), strict=True)
-        x = torch.randn(2, 1, 96, 80)  # large enough for several blocks of rows
-        for a, b in zip(network(x), textbook(x), strict=True):
+        x = torch.randn(2, 1, 96, 80)  # large enough for several blocks of rows, and for the Winograd form
+        ours = network(x)
+        assert calls
+        calls.clear()
+        for a, b in zip(ours, textbook(x), strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-4 * spread_of(b))
+        assert not calls
 
-    def test_gradients_equal_those_of_the_textbook(self):
+    @pytest.mark.parametrize("always_winograd", [False, True])
+    def test_gradients_equal_those_of_the_textbook(self, always_winograd, monkeypatch):
         # in double precision: in single, ReLUs at the verge of zero decide differently for the last digit
+        if always_winograd:
+            monkeypatch.setattr(winograd, "winograd_pays", lambda *_: True)
         torch.manual_seed(0)
         network = unet3plus_paper(1, 1).double()
         textbook = TextbookUNet3Plus(network).double()

@@ -1,0 +1,147 @@
+"""The Winograd form is conv2d: same values, borders included, same gradients, and as accurate in single precision."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from nnunetv2_unet3plus.building_blocks import winograd as module
+from nnunetv2_unet3plus.building_blocks.winograd import (
+    WideConv2d,
+    minimal_filtering,
+    wide_conv,
+    winograd_conv2d,
+    winograd_pays,
+)
+
+SIZES = [(4, 4), (1, 1), (3, 5), (8, 12), (13, 22), (17, 3), (40, 9)]  # whole tiles, and incomplete ones
+
+
+def tensors(size, batch=2, in_channels=5, out_channels=3, dtype=torch.float64, requires_grad=False):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(batch, in_channels, *size, generator=generator, dtype=torch.float64)
+    weight = torch.randn(out_channels, in_channels, 3, 3, generator=generator, dtype=torch.float64)
+    bias = torch.randn(out_channels, generator=generator, dtype=torch.float64)
+    return [t.to(dtype).requires_grad_(requires_grad) for t in (x, weight / (9 * in_channels) ** 0.5, bias)]
+
+
+@pytest.fixture(params=[1, 160])
+def _strips_of(request, monkeypatch):
+    """Strips of one row of tiles, and of many."""
+    monkeypatch.setattr(module, "TILES_PER_STRIP", request.param)
+
+
+@pytest.mark.usefixtures("_strips_of")
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("size", SIZES)
+def test_values_and_gradients_are_those_of_conv2d(size, memory_format):
+    x, weight, bias = tensors(size, requires_grad=True)
+    ours = winograd_conv2d(x.to(memory_format=memory_format), weight, bias)
+    plain = functional.conv2d(x, weight, bias, padding=1)
+    torch.testing.assert_close(ours, plain, rtol=0, atol=1e-12)
+    seed = torch.randn_like(plain).to(memory_format=memory_format)
+    for a, b in zip(
+        torch.autograd.grad(ours, (x, weight, bias), seed),
+        torch.autograd.grad(plain, (x, weight, bias), seed),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-11)
+
+
+def test_one_tile_by_hand():
+    # the middle pixel alone: convolution with a kernel that looks one pixel up and left moves it down and right
+    x = torch.zeros(1, 1, 4, 4, dtype=torch.float64)
+    x[0, 0, 1, 1] = 2
+    weight = torch.zeros(1, 1, 3, 3, dtype=torch.float64)
+    weight[0, 0, 0, 0] = 3
+    expected = torch.zeros(1, 1, 4, 4, dtype=torch.float64)
+    expected[0, 0, 2, 2] = 6
+    torch.testing.assert_close(winograd_conv2d(x, weight, None), expected, rtol=0, atol=1e-14)
+
+
+def test_gradcheck():
+    assert torch.autograd.gradcheck(winograd_conv2d, tensors((5, 6), in_channels=2, out_channels=2, requires_grad=True))
+
+
+def test_frozen_inputs_get_no_gradient():
+    x, weight, bias = tensors((6, 6))
+    winograd_conv2d(x, weight.requires_grad_(), bias).sum().backward()
+    assert x.grad is None
+    assert bias.grad is None
+    assert weight.grad is not None
+
+
+def test_matrices_make_any_tile():
+    """y = A ((G g) * (B d)) is the valid convolution of a tile, an identity in g and d."""
+    of_input, of_kernel, of_output = minimal_filtering(torch.float64)
+    tile, kernel = torch.randn(6, 6, dtype=torch.float64), torch.randn(3, 3, dtype=torch.float64)
+    ours = of_output @ ((of_kernel @ kernel.flatten()) * (of_input @ tile.flatten()))
+    plain = functional.conv2d(tile[None, None], kernel[None, None])
+    torch.testing.assert_close(ours.view(4, 4), plain[0, 0], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("positive", [False, True])  # activations after a ReLU do not cancel
+def test_rounding_in_single_precision(positive):
+    """Ten roundings or so: PyTorch's own form has one to ten, which depends on memory format and direction."""
+    x, weight, bias = tensors((64, 64), batch=1, in_channels=256, out_channels=256)
+    x = x.relu() if positive else x
+    seed = torch.randn(1, 256, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+    def values_and_gradients(conv, dtype):
+        inputs = [t.to(dtype).requires_grad_() for t in (x.clone(), weight.clone(), bias.clone())]
+        y = conv(*inputs)
+        return [y.detach(), *torch.autograd.grad(y, inputs, seed.to(dtype))]
+
+    exact = values_and_gradients(lambda *t: functional.conv2d(*t, padding=1), torch.float64)
+    for ours, value in zip(values_and_gradients(winograd_conv2d, torch.float32), exact, strict=True):
+        error = (ours - value).square().mean().sqrt() / value.std()
+        assert error < 16 * torch.finfo(torch.float32).eps
+
+
+def test_operator_is_well_formed():
+    torch.library.opcheck(winograd_conv2d, tensors((9, 6), requires_grad=True))
+
+
+class TestChoice:
+    def test_pays_for_wide_maps_in_channels_last(self):
+        x, weight, _ = tensors((48, 48), batch=1, in_channels=128, out_channels=128, dtype=torch.float32)
+        last = x.to(memory_format=torch.channels_last)
+        assert winograd_pays(last, weight)
+        assert not winograd_pays(x, weight)
+        assert not winograd_pays(last[:, :, :40, :40].contiguous(memory_format=torch.channels_last), weight)
+        assert not winograd_pays(last, weight[:64])
+        assert not winograd_pays(last, weight[..., :1])
+        assert not winograd_pays(last.double(), weight.double())
+        assert not winograd_pays(last.to("meta"), weight)
+
+    def test_not_under_autocast(self):
+        conv = WideConv2d(128, 128, 3, padding=1)
+        x = torch.randn(1, 128, 48, 48).to(memory_format=torch.channels_last)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert not winograd_pays(x, conv.weight)
+            assert conv(x).dtype == torch.bfloat16
+
+    def test_module_is_a_conv_in_either_form(self, monkeypatch):
+        calls = []
+        original = module.winograd_conv2d
+        monkeypatch.setattr(module, "winograd_conv2d", lambda *a: calls.append(1) or original(*a))
+        plain = nn.Conv2d(128, 128, 3, padding=1)
+        ours = wide_conv(nn.Conv2d)(128, 128, 3, padding=1)
+        ours.load_state_dict(plain.state_dict(), strict=True)
+        x = torch.randn(1, 128, 48, 48)
+        torch.testing.assert_close(ours(x), plain(x), rtol=0, atol=1e-5)
+        assert calls == []
+        x = x.to(memory_format=torch.channels_last)
+        torch.testing.assert_close(ours(x), plain(x), rtol=0, atol=1e-5)
+        assert calls == [1]
+
+    def test_3d_is_left_to_pytorch(self):
+        assert wide_conv(nn.Conv3d) is nn.Conv3d
+
+    def test_compiles_as_one_graph(self):
+        conv = WideConv2d(128, 128, 3, padding=1)
+        compiled = torch.compile(conv, backend="aot_eager", fullgraph=True)
+        x = torch.randn(1, 128, 48, 48).to(memory_format=torch.channels_last)
+        torch.testing.assert_close(compiled(x), conv(x))
+        compiled(x).sum().backward()
+        assert conv.weight.grad is not None
