@@ -5,15 +5,14 @@ pixels and a 3 x 3 kernel become 36 values each; their products, summed over the
 So 36 matrix products over the channels do the work of 144. Each direction is linear in what it multiplies, hence
 the gradients are made of the same three matrices.
 
-The interpolation points decide the accuracy. With those used here the float32 error, relative to the spread of the
-result, is about 1e-6, as large as that of PyTorch's own channels-last convolution; with the usual points
-0, 1, -1, 2, -2 it is twice as large (tests/building_blocks/test_winograd.py has the bound).
+The interpolation points decide the accuracy. With those used here the root mean square error is about ten float32
+roundings of the result's spread, half that of the usual points 0, 1, -1, 2, -2; PyTorch's own convolution has two to
+ten, depending on memory format and direction.
 PyTorch has this form on CUDA (cuDNN), not on the CPU.
 """
 
 from collections.abc import Iterator
 from functools import lru_cache
-from math import prod
 from typing import Any
 
 import torch
@@ -28,6 +27,8 @@ INPUT_SIDE = OUTPUT_SIDE + KERNEL_SIDE - 1
 TILES_PER_STRIP = 160
 # With fewer channels the transforms, which are per channel, cost more than the products over the channels save.
 LEAST_CHANNELS = 128
+# Along a short axis most of a row of tiles is padding.
+LEAST_PIXELS_AN_AXIS = 16
 
 
 def winograd_pays(x: Tensor, weight: Tensor) -> bool:
@@ -37,13 +38,16 @@ def winograd_pays(x: Tensor, weight: Tensor) -> bool:
         x: map of shape ``(B, C, H, W)``.
         weight: of shape ``(O, C, kh, kw)``; stride 1 and zero padding to the same size are the caller's business.
     """
+    height, width = x.shape[2:]
     return (
         x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
         and tuple(weight.shape[2:]) == (KERNEL_SIDE, KERNEL_SIDE)
+        and x.shape[1] == weight.shape[1]
         and min(weight.shape[:2]) >= LEAST_CHANNELS
-        and prod(_tile_grid(x)) >= max(weight.shape[:2])  # else the transforms of the kernels dominate
+        and min(height, width) >= LEAST_PIXELS_AN_AXIS
+        and height * width >= OUTPUT_SIDE**2 * max(weight.shape[:2])  # else the transforms of the kernels dominate
         and x.is_contiguous(memory_format=torch.channels_last)
     )
 
@@ -58,7 +62,8 @@ def minimal_filtering(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     Returns:
         Of the input tile ``(36, 36)``, of the kernel ``(36, 9)``, and of the output tile ``(16, 36)``.
     """
-    with torch.inference_mode(False):  # what prediction has made, training may use
+    # what prediction has made, training may use, and what a network on another device has made, one on the CPU
+    with torch.inference_mode(False), torch.device("cpu"):
         points = torch.tensor(POINTS, dtype=torch.float64)
         apart = points[:, None] - points + torch.eye(len(points), dtype=torch.float64)
         of_input = torch.zeros(INPUT_SIDE, INPUT_SIDE, dtype=torch.float64)
@@ -119,7 +124,13 @@ def _tiles(image: Tensor, start: int, stop: int, side: int) -> Tensor:
     return tiles.permute(3, 4, 0, 1, 2).reshape(side * side, -1)
 
 
+def _without_autocast() -> torch.autocast:
+    """Both operators compute in the type they are given; autocast may cover a backward whose forward it did not."""
+    return torch.autocast("cpu", enabled=False)
+
+
 @torch.library.custom_op("nnunetv2_unet3plus::winograd_conv2d", mutates_args=())
+@_without_autocast()
 def winograd_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`conv2d(x, weight, bias, padding=1)`.
 
@@ -150,6 +161,7 @@ def winograd_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 @torch.library.custom_op("nnunetv2_unet3plus::winograd_weight_gradient", mutates_args=())
+@_without_autocast()
 def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     """The gradient of the weight, `(O, C, 3, 3)`, from the input `(B, C, H, W)` and the gradient of the output."""
     of_input, of_kernel, of_output = minimal_filtering(x.dtype)
@@ -192,15 +204,19 @@ winograd_conv2d.register_autograd(_backward, setup_context=_remember)
 
 
 class WideConv2d(nn.Conv2d):
-    """``nn.Conv2d`` of stride 1 and same padding that takes the Winograd form where that pays."""
+    """``nn.Conv2d`` that takes the Winograd form where its stride and padding allow it and that pays."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``(B, C, H, W)`` to ``(B, O, H, W)``."""
-        if winograd_pays(x, self.weight):
+        if self._keeps_the_grid() and winograd_pays(x, self.weight):
             return winograd_conv2d(x, self.weight, self.bias)
         return super().forward(x)
 
+    def _keeps_the_grid(self) -> bool:
+        ones = (1, 1)
+        return self.stride == self.padding == self.dilation == ones and self.padding_mode == "zeros"
+
 
 def wide_conv(conv_op: type[nn.Module]) -> type[nn.Module]:
-    """The class for wide convolutions of stride 1 and same padding: in 3D PyTorch's own."""
+    """The class for wide convolutions: in 3D PyTorch's own."""
     return WideConv2d if conv_op is nn.Conv2d else conv_op

@@ -63,12 +63,18 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(winograd_conv2d, tensors((5, 6), in_channels=2, out_channels=2, requires_grad=True))
 
 
-def test_frozen_inputs_get_no_gradient():
-    x, weight, bias = tensors((6, 6))
-    winograd_conv2d(x, weight.requires_grad_(), bias).sum().backward()
-    assert x.grad is None
-    assert bias.grad is None
-    assert weight.grad is not None
+@pytest.mark.parametrize("trained", [0, 1, 2])
+def test_only_gradients_asked_for_are_computed(trained, monkeypatch):
+    calls = []
+    for operator in ("winograd_conv2d", "_weight_gradient"):
+        original = getattr(module, operator)
+        monkeypatch.setattr(module, operator, lambda *a, o=original, n=operator: calls.append(n) or o(*a))
+    inputs = tensors((6, 6))
+    inputs[trained].requires_grad_()
+    module.winograd_conv2d(*inputs).sum().backward()
+    assert calls[0] == "winograd_conv2d"
+    assert calls[1:] == [["winograd_conv2d"], ["_weight_gradient"], []][trained]
+    assert [t.grad is not None for t in inputs] == [i == trained for i in range(3)]
 
 
 def test_matrices_make_any_tile():
@@ -82,7 +88,7 @@ def test_matrices_make_any_tile():
 
 @pytest.mark.parametrize("positive", [False, True])  # activations after a ReLU do not cancel
 def test_rounding_in_single_precision(positive):
-    """Ten roundings or so: PyTorch's own form has one to ten, which depends on memory format and direction."""
+    """Ten roundings or so; PyTorch's own form has two to ten, the usual interpolation points have twenty."""
     x, weight, bias = tensors((64, 64), batch=1, in_channels=256, out_channels=256)
     x = x.relu() if positive else x
     seed = torch.randn(1, 256, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -99,7 +105,9 @@ def test_rounding_in_single_precision(positive):
 
 
 def test_operator_is_well_formed():
-    torch.library.opcheck(winograd_conv2d, tensors((9, 6), requires_grad=True))
+    x, weight, bias = tensors((9, 6), requires_grad=True)
+    torch.library.opcheck(winograd_conv2d, (x, weight, bias))
+    torch.library.opcheck(module._weight_gradient, (x.detach(), torch.randn(2, 3, 9, 6, dtype=x.dtype)))
 
 
 class TestChoice:
@@ -109,6 +117,8 @@ class TestChoice:
         assert winograd_pays(last, weight)
         assert not winograd_pays(x, weight)
         assert not winograd_pays(last[:, :, :40, :40].contiguous(memory_format=torch.channels_last), weight)
+        thin = torch.zeros(1, 128, 15, 1000).to(memory_format=torch.channels_last)
+        assert not winograd_pays(thin, weight)
         assert not winograd_pays(last, weight[:64])
         assert not winograd_pays(last, weight[..., :1])
         assert not winograd_pays(last.double(), weight.double())
@@ -120,6 +130,38 @@ class TestChoice:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert not winograd_pays(x, conv.weight)
             assert conv(x).dtype == torch.bfloat16
+
+    def test_backward_under_autocast_stays_exact(self):
+        conv = WideConv2d(128, 128, 3, padding=1)
+        x = torch.randn(1, 128, 48, 48).to(memory_format=torch.channels_last).requires_grad_()
+        seed = torch.randn(1, 128, 48, 48)
+        exact = torch.autograd.grad(conv(x), (x, conv.weight), seed)
+        y = conv(x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            gradients = torch.autograd.grad(y, (x, conv.weight), seed)
+        for a, b in zip(gradients, exact, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-5 * b.std().item())
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {},
+            {"padding": 1, "stride": 2},
+            {"padding": 1, "groups": 2},
+            {"padding": 1, "padding_mode": "reflect"},
+            {"padding": 2, "dilation": 2},
+        ],
+    )
+    def test_other_convolutions_are_pytorchs(self, options):
+        plain = nn.Conv2d(256, 256, 3, **options).to(memory_format=torch.channels_last)
+        ours = WideConv2d(256, 256, 3, **options)
+        ours.load_state_dict(plain.state_dict())
+        x = torch.randn(1, 256, 64, 64).to(memory_format=torch.channels_last)
+        torch.testing.assert_close(ours(x), plain(x), rtol=0, atol=1e-5)
+
+    def test_wrong_number_of_channels_is_refused(self):
+        with pytest.raises(RuntimeError, match="channels"):
+            WideConv2d(128, 128, 3, padding=1)(torch.randn(1, 256, 48, 48).to(memory_format=torch.channels_last))
 
     def test_module_is_a_conv_in_either_form(self, monkeypatch):
         calls = []
@@ -139,9 +181,15 @@ class TestChoice:
         assert wide_conv(nn.Conv3d) is nn.Conv3d
 
     def test_compiles_as_one_graph(self):
+        graphs = []
+
+        def backend(graph, _):
+            graphs.append(graph)
+            return graph
+
         conv = WideConv2d(128, 128, 3, padding=1)
-        compiled = torch.compile(conv, backend="aot_eager", fullgraph=True)
         x = torch.randn(1, 128, 48, 48).to(memory_format=torch.channels_last)
-        torch.testing.assert_close(compiled(x), conv(x))
-        compiled(x).sum().backward()
+        torch.testing.assert_close(torch.compile(conv, backend=backend, fullgraph=True)(x), conv(x))
+        assert "winograd_conv2d" in graphs[0].code
+        torch.compile(conv, backend="aot_eager", fullgraph=True)(x).sum().backward()
         assert conv.weight.grad is not None
