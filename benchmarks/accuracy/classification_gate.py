@@ -3,16 +3,20 @@
     python -m benchmarks.accuracy.classification_gate /path/to/LiTS /path/to/workspace   # from the repository's root
 
 Converts, plans (2d) and trains fold 0 of both with the same seed and budget, predicts the held-out scans with
-`nnUNetv2_predict`, mirroring included, and prints the table. What is in the workspace already is not made again.
+`nnUNetv2_predict`, mirroring included, and prints the table. What has been planned and trained in the workspace already
+is not made again. `--sparse IMAGE MASK LABEL` predicts one more scan, for one most of whose slices hold no organ.
 """
 
 import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 
 import SimpleITK
@@ -26,7 +30,7 @@ seed = int(sys.argv.pop())
 for start_from in (random.seed, numpy.random.seed, torch.manual_seed):
     start_from(seed)
 from nnunetv2.run.run_training import run_training_entry
-from nnunetv2.training.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 nnUNetTrainer.get_allowed_n_proc_DA = lambda: 0  # augmentation in this process, which is the seeded one
 run_training_entry()
 """
@@ -40,98 +44,130 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--iterations", type=int, default=40, help="per epoch (default: 40)")
     parser.add_argument("--batch-size", type=int, default=2)
+    parser.add_argument("--patch-size", type=int, help="pixels along each axis (default: the plan's)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--runs", type=int, default=1, help="predictions timed, in turn (default: 1)")
+    parser.add_argument("--sparse", nargs=3, metavar=("IMAGE", "MASK", "LABEL"), help="one more scan to predict")
     args = parser.parse_args()
     folders = {f"nnUNet_{name}": str(args.workspace / name) for name in ("raw", "preprocessed", "results")}
     os.environ.update(folders | {"nnUNet_n_proc_DA": "2"})  # on a CPU also nnU-Net's number of threads
 
-    plan(args.source, args.workspace, args.batch_size)
-    rows = {}
-    for row, trainer in TRAINERS.items():
-        name = f"{trainer}_{args.epochs}epochs_{args.iterations}iters"
-        rows[row] = train_and_predict(args.workspace, name, args.seed)
-    print(
-        f"fold 0 of {args.source.name}, 2d, {args.epochs} x {args.iterations} steps, seed {args.seed}, held-out scans"
-    )
-    columns = list(next(iter(rows.values())))
-    print(f"{'':14}" + "".join(f"{column:>26}" for column in columns))
-    for row, values in rows.items():
-        print(f"{row:14}" + "".join(f"{values[column]:>26}" for column in columns))
+    plan(args.source, args.workspace, args.batch_size, args.patch_size)
+    trainers = {row: f"{trainer}_{args.epochs}epochs_{args.iterations}iters" for row, trainer in TRAINERS.items()}
+    for trainer in trainers.values():
+        train(args.workspace, trainer, args.seed)
+    print(f"fold 0 of {args.source.name}, 2d, {args.epochs} x {args.iterations} steps, seed {args.seed}")
+    for scans in (held_out_scans(args.workspace), *sparse_scan(args.workspace, args.sparse)):
+        compare(args.workspace, trainers, scans, args.runs)
 
 
-def plan(source: Path, workspace: Path, batch_size: int) -> None:
+def plan(source: Path, workspace: Path, batch_size: int, patch_size: int | None) -> None:
     """Convert, verify, plan, preprocess."""
     plans = workspace / "preprocessed" / DATASET / "nnUNetPlans.json"
-    if plans.exists():
-        return
-    if not (workspace / "raw" / DATASET / "dataset.json").exists():
-        run("unet3plus", "convert", "lits", source, "--organ")
-    run("nnUNetv2_plan_and_preprocess", "-d", "501", "-c", "2d", "--verify_dataset_integrity", "-np", "2")
+    if not plans.exists():
+        if not (workspace / "raw" / DATASET / "dataset.json").exists():
+            run("unet3plus", "convert", "lits", source, "--organ")
+        run("nnUNetv2_plan_and_preprocess", "-d", "501", "-c", "2d", "--verify_dataset_integrity", "-np", "2")
     content = json.loads(plans.read_text())
-    content["configurations"]["2d"]["batch_size"] = batch_size
+    configuration = content["configurations"]["2d"]
+    configuration["batch_size"] = batch_size
+    if patch_size:
+        configuration["patch_size"] = [patch_size] * 2
     plans.write_text(json.dumps(content))
 
 
-def train_and_predict(workspace: Path, trainer: str, seed: int) -> dict[str, str]:
-    """One row of the table."""
-    model = workspace / "results" / DATASET / f"{trainer}__nnUNetPlans__2d"
-    if not (model / "fold_0" / "checkpoint_final.pth").exists():
+def train(workspace: Path, trainer: str, seed: int) -> None:
+    """Train fold 0, unless that has been done."""
+    if not (model_folder(workspace, trainer) / "fold_0" / "checkpoint_final.pth").exists():
         options = ("501", "2d", "0", "-tr", trainer, "-device", "cpu")
         subprocess.run([sys.executable, "-c", SEEDED_TRAINING, *options, str(seed)], check=True)
+
+
+def model_folder(workspace: Path, trainer: str) -> Path:
+    """Where nnU-Net keeps what it has trained."""
+    return workspace / "results" / DATASET / f"{trainer}__nnUNetPlans__2d"
+
+
+def held_out_scans(workspace: Path) -> Path:
+    """Folder with the validation scans of fold 0 in `images`, their labels in `labels`."""
     held_out = json.loads((workspace / "preprocessed" / DATASET / "splits_final.json").read_text())[0]["val"]
-    scans, masks = workspace / "scans", workspace / f"masks_{trainer}"
-    scans.mkdir(exist_ok=True)
+    raw, folder = workspace / "raw" / DATASET, empty_folder(workspace / "held-out scans")
     for case in held_out:
-        link = scans / f"{case}_0000.nii.gz"
-        if not link.exists():
-            link.symlink_to(workspace / "raw" / DATASET / "imagesTr" / link.name)
-    start = perf_counter()
-    output = run(
-        "nnUNetv2_predict",
-        "-d",
-        "501",
-        "-c",
-        "2d",
-        "-f",
-        "0",
-        "-tr",
-        trainer,
-        "-i",
-        scans,
-        "-o",
-        masks,
-        "-device",
-        "cpu",
-    )
-    seconds = perf_counter() - start
-    truth = workspace / "raw" / DATASET / "labelsTr"
-    run(
-        "nnUNetv2_evaluate_folder",
-        truth,
-        masks,
-        "-djfile",
-        model / "dataset.json",
-        "-pfile",
-        model / "plans.json",
-        "--chill",
-    )
-    dice = json.loads((masks / "summary.json").read_text())["foreground_mean"]["Dice"]
-    false_positives = sum(
-        false_positives_in_empty_slices(truth / f"{c}.nii.gz", masks / f"{c}.nii.gz") for c in held_out
-    )
-    skipped = re.search(r"decoder skipped for (\d+) of (\d+)", output)
-    return {
-        "Dice": f"{dice:.3f}",
-        "FP voxels, empty slices": str(false_positives),
-        "nnUNetv2_predict, s": f"{seconds:.0f}",
-        "patches skipped": f"{int(skipped[1]) / int(skipped[2]):.1%}" if skipped else "-",
-    }
+        (folder / "images" / f"{case}_0000.nii.gz").symlink_to((raw / "imagesTr" / f"{case}_0000.nii.gz").resolve())
+        (folder / "labels" / f"{case}.nii.gz").symlink_to((raw / "labelsTr" / f"{case}.nii.gz").resolve())
+    return folder
 
 
-def false_positives_in_empty_slices(truth: Path, mask: Path) -> int:
+def sparse_scan(workspace: Path, sparse: tuple[str, str, str] | None) -> Iterable[Path]:
+    """The same for one more scan, if there is one."""
+    if sparse:
+        image, mask, label = sparse
+        folder = empty_folder(workspace / "sparse scan")
+        (folder / "images" / "sparse_0000.nii.gz").symlink_to(Path(image).resolve())
+        organ = SimpleITK.ReadImage(mask) == int(label)
+        SimpleITK.WriteImage(organ, folder / "labels" / "sparse.nii.gz")
+        yield folder
+
+
+def empty_folder(folder: Path) -> Path:
+    """With `images` and `labels` in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for name in ("images", "labels"):
+        (folder / name).mkdir(parents=True)
+    return folder
+
+
+def compare(workspace: Path, trainers: dict[str, str], scans: Path, runs: int) -> None:
+    """Predict with all trainers, evaluate, print a table."""
+    seconds: dict[str, list[float]] = {row: [] for row in trainers}
+    outputs: dict[str, str] = {}
+    for _ in range(runs):
+        for row, trainer in trainers.items():
+            masks = scans / trainer
+            shutil.rmtree(masks, ignore_errors=True)
+            start = perf_counter()
+            outputs[row] = predict(trainer, scans / "images", masks)
+            seconds[row].append(perf_counter() - start)
+    organs = {label.name: SimpleITK.ReadImage(label) for label in sorted((scans / "labels").iterdir())}
+    slices, empty = map(sum, zip(*(count_slices(organ) for organ in organs.values()), strict=True))
+    print(f"\n{scans.name}: {len(organs)}, {empty} of {slices} slices without organ; nnUNetv2_predict {runs} times")
+    print(f"{'':14}{'Dice':>8}{'FP voxels, empty slices':>26}{'seconds':>10}{'patches skipped':>18}")
+    for row, trainer in trainers.items():
+        dice = evaluate(model_folder(workspace, trainer), scans / "labels", scans / trainer)
+        false_positives = sum(
+            false_positives_in_empty_slices(organ, SimpleITK.ReadImage(scans / trainer / name))
+            for name, organ in organs.items()
+        )
+        skipped = re.search(r"decoder skipped for (\d+) of (\d+)", outputs[row])
+        share = f"{int(skipped[1]) / int(skipped[2]):.1%}" if skipped else "-"
+        print(f"{row:14}{dice:8.3f}{false_positives:26}{median(seconds[row]):10.0f}{share:>18}")
+    without, with_gate = (seconds[row] for row in trainers)
+    print(f"time, without / with: {median(a / b for a, b in zip(without, with_gate, strict=True)):.2f}", flush=True)
+
+
+def predict(trainer: str, images: Path, masks: Path) -> str:
+    """The stock command, mirroring included; what it prints."""
+    model = ("-d", "501", "-c", "2d", "-f", "0", "-tr", trainer)
+    return run("nnUNetv2_predict", *model, "-i", images, "-o", masks, "-device", "cpu")
+
+
+def evaluate(model: Path, labels: Path, masks: Path) -> float:
+    """nnU-Net's own evaluation: mean Dice."""
+    files = ("-djfile", model / "dataset.json", "-pfile", model / "plans.json")
+    run("nnUNetv2_evaluate_folder", labels, masks, *files, "--chill")
+    return json.loads((masks / "summary.json").read_text())["foreground_mean"]["Dice"]
+
+
+def count_slices(organ: SimpleITK.Image) -> tuple[int, int]:
+    """Axial slices, and those without organ."""
+    holds = (SimpleITK.GetArrayViewFromImage(organ) > 0).any((1, 2))
+    return len(holds), int((~holds).sum())
+
+
+def false_positives_in_empty_slices(organ: SimpleITK.Image, mask: SimpleITK.Image) -> int:
     """Foreground voxels of the mask in axial slices that hold no organ."""
-    organ, predicted = (SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(file)) > 0 for file in (truth, mask))
-    return int(predicted[~organ.any((1, 2))].sum())
+    truth, predicted = (SimpleITK.GetArrayViewFromImage(image) > 0 for image in (organ, mask))
+    return int(predicted[~truth.any((1, 2))].sum())
 
 
 def run(*command: str | Path) -> str:

@@ -72,14 +72,16 @@ class ClassificationGuidedTrainer(DeclarativeTrainer):
         """
         network = self.bare_network()
         network.eval()
-        probability, holds = validation_tiles(self, network)
-        thresholds = choose_thresholds(probability, holds)
+        scans = validation_tiles(self, network)
+        thresholds = choose_thresholds(scans)
         network.gating.thresholds.copy_(thresholds)
-        skipped = (probability < thresholds).all(1).float().mean()
+        skipped = torch.cat([(scan.probability < thresholds).all(1) for scan in scans])
+        lost = max(scan.lost(thresholds).max().item() for scan in scans)
         chosen = ", ".join(f"{n} {t:.2g}" for n, t in zip(self._class_names(), thresholds.tolist(), strict=True))
         self.print_to_log_file(
-            f"Gate thresholds, below which a class is absent: {chosen}. Of the {len(probability)} tiles and "
-            f"mirror images of the validation scans they lose none that holds the class and skip {skipped:.1%}."
+            f"Gate thresholds, below which a class is absent: {chosen}. Of the {len(skipped)} tiles and mirror images "
+            f"of the validation scans they skip {skipped.float().mean():.1%}; the most that is lost of a class in a "
+            f"scan is {lost:.2%}."
         )
         super().on_train_end()
 

@@ -1,6 +1,8 @@
 """Choose the thresholds of a classification gate so that no organ of the validation scans is lost."""
 
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,36 +16,62 @@ from torch import Tensor, distributed, nn
 from nnunetv2_unet3plus.building_blocks.classification_gate import presence_probability
 from nnunetv2_unet3plus.building_blocks.gating import DEFAULT_THRESHOLD
 
+# Of the voxels of a class in a scan. Without any tolerance the one tile in which the first few voxels of an organ show
+# would decide for all scans; Dice cannot fall by more than half of this.
+TOLERATED_LOSS = 0.001
 
-def choose_thresholds(probability: Tensor, holds: Tensor) -> Tensor:
-    """The largest thresholds, up to 0.5, at which no tile that holds a class is called absent.
+
+@dataclass
+class ScanTiles:
+    """What a gate says about the tiles of a scan and their mirror images, and what they hold.
+
+    Attributes:
+        probability: `P(present)`, `(tiles, classes)`.
+        share: of the class's voxels in the scan, those that lie in the tile, `(tiles, classes)`; each column sums to
+            1, or to 0 where the scan does not hold the class.
+    """
+
+    probability: Tensor
+    share: Tensor
+
+    def lost(self, thresholds: Tensor) -> Tensor:
+        """Of the voxels of each class, the share in tiles that are called absent; `(classes,)`."""
+        return (self.share * (self.probability < thresholds)).sum(0)
+
+
+def choose_thresholds(scans: Sequence[ScanTiles]) -> Tensor:
+    """The largest thresholds, up to 0.5, at which no scan loses more than `TOLERATED_LOSS` of a class.
 
     A class that no tile holds, or that every tile holds, gets 0, which gates nothing: in the one case there is no
     evidence of what would be lost, in the other nothing to win.
 
     Args:
-        probability: `P(present)`, `(tiles, classes)`.
-        holds: whether the tile holds the class, of the same shape.
+        scans: the validation scans.
 
     Returns:
         Thresholds `(classes,)`.
     """
-    smallest = probability.masked_fill(~holds, DEFAULT_THRESHOLD).amin(0).clamp(max=DEFAULT_THRESHOLD)
-    return smallest.where(holds.any(0) & ~holds.all(0), torch.zeros(()))
+    thresholds = torch.stack([_largest_threshold(scan) for scan in scans]).amin(0)
+    holds = torch.cat([scan.share > 0 for scan in scans])
+    return thresholds.where(holds.any(0) & ~holds.all(0), torch.zeros(()))
 
 
-def validation_tiles(trainer: nnUNetTrainer, network: nn.Module) -> tuple[Tensor, Tensor]:
+def _largest_threshold(scan: ScanTiles) -> Tensor:
+    """The probability of the first tile, in rising order, that must not be lost; 0.5 if that is lower."""
+    probability, order = scan.probability.sort(0)
+    lost = scan.share.gather(0, order).cumsum(0)
+    return probability.masked_fill(lost <= TOLERATED_LOSS, DEFAULT_THRESHOLD).amin(0).clamp(max=DEFAULT_THRESHOLD)
+
+
+def validation_tiles(trainer: nnUNetTrainer, network: nn.Module) -> list[ScanTiles]:
     """What the gate says about every tile of the fold's validation scans, mirrored views included, and what is true.
 
     The tiles are those of nnU-Net's prediction: same size, steps, padding, mirrorings and precision. Only the encoder
-    runs. Under DDP every process takes its share of the scans and gets the tiles of all.
+    runs. Under DDP every process takes a part of the scans and gets the tiles of all.
 
     Args:
         trainer: initialised, with preprocessed validation scans.
         network: its network, not wrapped, with a method `presence_logits`.
-
-    Returns:
-        `P(present)` and whether the tile holds the class, both `(tiles, classes)` on the CPU.
     """
     keys = trainer.do_split()[1]
     if trainer.is_ddp:
@@ -57,13 +85,12 @@ def validation_tiles(trainer: nnUNetTrainer, network: nn.Module) -> tuple[Tensor
     dataset = trainer.dataset_class(
         trainer.preprocessed_dataset_folder, keys, trainer.folder_with_segs_from_previous_stage
     )
-    tiles = [_tiles_of_scan(trainer, predictor, listener, *_load(trainer, dataset, key)) for key in keys]
+    scans = [_tiles_of_scan(trainer, predictor, listener, *_load(trainer, dataset, key)) for key in keys]
     if trainer.is_ddp:
         gathered: list = [None] * distributed.get_world_size()
-        distributed.all_gather_object(gathered, tiles)
-        tiles = [tile for share in gathered for tile in share]
-    probabilities, holds = zip(*tiles, strict=True)
-    return torch.cat(probabilities), torch.cat(holds)
+        distributed.all_gather_object(gathered, scans)
+        scans = [scan for part in gathered for scan in part]
+    return scans
 
 
 class _GateListener(nn.Module):
@@ -94,7 +121,7 @@ def _load(trainer: nnUNetTrainer, dataset: object, key: str) -> tuple[Tensor, np
 
 def _tiles_of_scan(
     trainer: nnUNetTrainer, predictor: nnUNetPredictor, listener: _GateListener, data: Tensor, segmentation: np.ndarray
-) -> tuple[Tensor, Tensor]:
+) -> ScanTiles:
     """The gate's answers for one scan `(C, *size)` and, from its segmentation `(1, *size)`, the truth."""
     listener.heard.clear()
     predictor.predict_sliding_window_return_logits(data)
@@ -105,6 +132,7 @@ def _tiles_of_scan(
     manager = trainer.label_manager
     classes = manager.foreground_regions if manager.has_regions else manager.foreground_labels
     slicers = predictor._internal_get_sliding_window_slicers(padded.shape[1:])
-    holds = torch.tensor([[bool(np.isin(padded[slicer], each).any()) for each in classes] for slicer in slicers])
+    voxels = torch.tensor([[int(np.isin(padded[slicer], each).sum()) for each in classes] for slicer in slicers])
     views = len(probability) // len(slicers)  # a tile and its mirror images, one after the other
-    return probability, holds.repeat_interleave(views, 0)
+    voxels = voxels.repeat_interleave(views, 0)
+    return ScanTiles(probability, voxels.double() / voxels.sum(0).clamp(min=1))

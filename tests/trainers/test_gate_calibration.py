@@ -1,29 +1,48 @@
 """Thresholds by hand, and from the tiles nnU-Net's prediction would see."""
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 from nnunetv2_unet3plus.trainers import nnUNetTrainerUNet3PlusCGM
-from nnunetv2_unet3plus.trainers.gate_calibration import choose_thresholds, validation_tiles
+from nnunetv2_unet3plus.trainers.gate_calibration import ScanTiles, choose_thresholds, validation_tiles
 
 
-def test_no_tile_that_holds_the_class_is_lost():
-    probability = torch.tensor([[0.9], [0.2], [0.3], [0.01]])
-    holds = torch.tensor([[True], [True], [False], [False]])
-    thresholds = choose_thresholds(probability, holds)
+def scan(*tiles):
+    """Tiles of one class: probability and voxels."""
+    probability, voxels = torch.tensor(tiles, dtype=torch.float64).T
+    return ScanTiles(probability[:, None].float(), (voxels / voxels.sum().clamp(min=1))[:, None])
+
+
+def test_threshold_is_that_of_the_least_probable_tile_that_must_not_be_lost():
+    scans = [scan((0.9, 600), (0.2, 400), (0.3, 0), (0.01, 0)), scan((0.4, 5), (0.1, 0))]
+    thresholds = choose_thresholds(scans)
     assert thresholds.tolist() == [torch.tensor(0.2).item()]
-    assert (probability >= thresholds)[holds].all()
+    assert all(each.lost(thresholds) == 0 for each in scans)
+
+
+def test_a_thousandth_of_a_scan_may_be_lost():
+    thresholds = choose_thresholds([scan((0.4, 9980), (0.1, 4), (0.2, 6), (0.3, 10), (0.05, 0))])
+    # in rising order 4 and 6 of 10,000 voxels may go, not 10 more
+    assert thresholds.tolist() == [torch.tensor(0.3).item()]
+    assert scan((0.4, 9980), (0.1, 4), (0.2, 6), (0.3, 10)).lost(thresholds).item() == pytest.approx(0.001)
+
+
+def test_tolerance_is_per_scan():
+    """What is a thousandth of all scans together may be the whole organ of one."""
+    assert choose_thresholds([scan((0.9, 100_000), (0.1, 0)), scan((0.2, 1), (0.01, 0))]).tolist() == [
+        torch.tensor(0.2).item()
+    ]
 
 
 def test_at_most_the_papers_half():
-    assert choose_thresholds(torch.tensor([[0.9], [0.6]]), torch.tensor([[True], [False]])).tolist() == [0.5]
+    assert choose_thresholds([scan((0.9, 1), (0.6, 0))]).tolist() == [0.5]
 
 
 def test_nothing_is_gated_without_evidence_or_without_gain():
-    probability = torch.tensor([[0.1, 0.1], [0.2, 0.2]])
-    never_and_always = torch.tensor([[False, True], [False, True]])
-    assert choose_thresholds(probability, never_and_always).tolist() == [0, 0]
+    assert choose_thresholds([scan((0.1, 0), (0.2, 0))]).tolist() == [0]
+    assert choose_thresholds([scan((0.1, 5), (0.2, 5))]).tolist() == [0]
 
 
 class Brightness(nn.Module):
@@ -51,11 +70,12 @@ def test_tiles_are_those_of_prediction(make_trainer, monkeypatch):
     trainer.dataset_class = Dataset
     monkeypatch.setattr(trainer, "do_split", lambda: ([], ["a"]))
     trainer.inference_allowed_mirroring_axes = (0, 1)
-    probability, holds = validation_tiles(trainer, Brightness())
+    (tiles,) = validation_tiles(trainer, Brightness())
+    probability = tiles.probability
     # two slices x two tiles (columns 0-7 and 4-11) x four views
-    assert probability.shape == holds.shape == (16, 2)
-    assert holds[:, 0].tolist() == [False] * 12 + [True] * 4
-    assert not holds[:, 1].any()
+    assert probability.shape == tiles.share.shape == (16, 2)
+    assert tiles.share[:, 0].tolist() == [0] * 12 + [0.25] * 4
+    assert not tiles.share[:, 1].any()
     bright = torch.sigmoid(torch.tensor(3.0))
     # padding puts a row of zeros above the bright corner: no view of the tile has it in its own corner
     assert (probability == 0.5).sum() + (probability == bright).sum() == probability.numel()
@@ -65,8 +85,8 @@ def test_training_ends_with_thresholds_in_the_checkpoint(make_trainer, monkeypat
     from nnunetv2_unet3plus.trainers import classification_guided
 
     trainer = make_trainer(nnUNetTrainerUNet3PlusCGM)
-    tiles = torch.tensor([[0.3, 0.9], [0.1, 0.2]]), torch.tensor([[True, True], [False, False]])
-    monkeypatch.setattr(classification_guided, "validation_tiles", lambda *_: tiles)
+    tiles = ScanTiles(torch.tensor([[0.3, 0.9], [0.1, 0.2]]), torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
+    monkeypatch.setattr(classification_guided, "validation_tiles", lambda *_: [tiles])
     trainer.output_folder = str(tmp_path)
     trainer.log_file = str(tmp_path / "log.txt")
     trainer.dataloader_train = trainer.dataloader_val = None
