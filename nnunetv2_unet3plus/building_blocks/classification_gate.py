@@ -11,7 +11,12 @@ from torch import Tensor, nn
 
 
 class DeepestMapGate(nn.Module):
-    """UNet 3+'s gate: dropout, 1x1 convolution to two logits a class, global max pooling."""
+    """UNet 3+'s gate: dropout, 1x1 convolution to two logits a class, global max pooling.
+
+    The map is divided by the root of its channels first, which the weights can undo: it makes the steps of gradient
+    descent smaller. At nnU-Net's learning rate and momentum hundreds of channels of one sign drive the logits to and
+    fro, and the loss stays far above that of a constant answer.
+    """
 
     def __init__(self, conv_op: type[nn.Module], channels: int, classes: int) -> None:
         """Build the gate.
@@ -28,10 +33,11 @@ class DeepestMapGate(nn.Module):
         _require_classes(classes)
         self.dropout = nn.Dropout(0.5)
         self.conv = conv_op(channels, 2 * classes, kernel_size=1)
+        self.scale = channels**-0.5
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits `(B, classes, 2)`, absent and present, for a map `(B, channels, *grid)`."""
-        return self.conv(self.dropout(x)).flatten(2).amax(2).unflatten(1, (-1, 2))
+        return self.conv(self.dropout(x) * self.scale).flatten(2).amax(2).unflatten(1, (-1, 2))
 
 
 class PooledGate(nn.Module):

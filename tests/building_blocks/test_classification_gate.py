@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from nnunetv2_unet3plus.building_blocks.classification_gate import (
     DeepestMapGate,
@@ -63,3 +64,22 @@ def test_presence_probability_is_the_softmax_of_the_pair():
     probability = presence_probability(logits)
     assert probability.dtype == torch.float32
     torch.testing.assert_close(probability, logits.float().softmax(-1)[..., 1])
+
+
+def test_gate_is_steady_at_nnunets_learning_rate():
+    """Positive maps that say nothing: the loss must stay near that of always answering the class's share."""
+    torch.manual_seed(0)
+    gate = DeepestMapGate(nn.Conv2d, 512, 1)
+    optimizer = torch.optim.SGD(gate.parameters(), 1e-2, momentum=0.99, nesterov=True)
+    losses = []
+    for step in range(200):
+        present = torch.tensor([step % 4 != 0, True])
+        one_hot = torch.stack([~present, present], dim=1).float()[:, None]
+        loss = functional.binary_cross_entropy_with_logits(gate(torch.rand(2, 512, 4, 4)), one_hot)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    share = torch.tensor(1 / 8)
+    constant = -(share * share.log() + (1 - share) * (1 - share).log())
+    assert sum(losses[100:]) / 100 < 1.3 * constant
