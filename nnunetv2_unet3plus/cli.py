@@ -100,6 +100,25 @@ def _add_demo(commands: Commands) -> None:
     parser.set_defaults(run=demo.run)
 
 
+def _add_prune(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "prune",
+        "cut a trained UNet++ or UNet# down to its first levels, as an ordinary nnU-Net model folder",
+        "unet3plus prune nnUNet_results/Dataset501_LiTS/nnUNetTrainerUNetSharp__nnUNetPlans__2d --level 2 -o pruned",
+    )
+    parser.add_argument("model_folder", type=Path, metavar="MODEL_FOLDER", help="trained model, with deep supervision")
+    parser.add_argument("--level", type=int, required=True, help="deepest level to keep, from 1")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="new model folder")
+    parser.set_defaults(run=_run_prune)
+
+
+def _run_prune(args: argparse.Namespace) -> int:
+    from nnunetv2_unet3plus import pruning  # imports torch
+
+    return pruning.run(args)
+
+
 def _add_plugin_path(commands: Commands) -> None:
     parser = _add(
         commands,
@@ -136,7 +155,7 @@ def _run_doctor(args: argparse.Namespace) -> int:
     return examine()
 
 
-_COMMANDS = (_add_demo, _add_convert, _add_plugin_path, _add_doctor)
+_COMMANDS = (_add_demo, _add_convert, _add_prune, _add_plugin_path, _add_doctor)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,53 @@ class TextbookStage(nn.Module):
         return self.fusion(torch.cat(branches, dim=1))
 
 
+class TextbookNestedUNet(nn.Module):
+    """UNet++ and UNet#: every source of a node upsampled, then concatenated, then convolved (UNet#, eq. 1)."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.encoder = deepcopy(network.encoder)
+        self.decoder = TextbookNestedDecoder(network.decoder)
+
+    def forward(self, x):
+        return self.decoder(self.encoder(x))
+
+
+class TextbookNestedDecoder(nn.Module):
+    def __init__(self, decoder):
+        super().__init__()
+        self.depth = len(decoder.channels)
+        self.far_edges = decoder.far_edges
+        self.nodes = deepcopy(decoder.nodes)
+        for node in self.nodes.values():
+            for block in node.convs:
+                block.conv = block.all_modules[0] = plain_conv(block.conv)
+        self.far = deepcopy(decoder.far)
+        if self.far is not None:
+            self.far.convs = nn.ModuleDict({key: plain_conv(conv) for key, conv in self.far.convs.items()})
+        self.seg_layers = nn.ModuleDict({key: plain_conv(head) for key, head in decoder.seg_layers.items()})
+
+    def forward(self, skips):
+        maps = {f"{row}_0": skip for row, skip in enumerate(skips)}
+        for column in range(1, self.depth):
+            for row in range(self.depth - column):
+                size = skips[row].shape[2:]
+                sources = [maps[f"{row}_{before}"] for before in range(column)]
+                sources.append(upsample(maps[f"{row + 1}_{column - 1}"], size))
+                for k in range(2, column + 1) if self.far_edges else ():
+                    key = f"{row + k}_{column - k}"
+                    far = upsample(maps[key], size)
+                    sources.append(
+                        far if self.far_edges == "raw" else self.far.norm_and_nonlin(self.far.convs[key](far))
+                    )
+                maps[f"{row}_{column}"] = self.nodes[f"{row}_{column}"](torch.cat(sources, dim=1))
+        deepest = self.depth - 1
+        keys = [f"0_{column}" for column in range(deepest, 0, -1)]
+        if self.far_edges:
+            keys += [f"{row}_{deepest - row}" for row in range(1, self.depth)]
+        return [self.seg_layers[key](maps[key]) for key in keys]
+
+
 def plain_conv(conv):
     conv_op = {2: nn.Conv2d, 3: nn.Conv3d}[len(conv.kernel_size)]
     plain = conv_op(

@@ -137,6 +137,7 @@ class FullScaleDecoder(nn.Module):
         self.num_classes = num_classes
         self.encoder_channels = list(encoder.output_channels)
         n_stages = len(self.encoder_channels)
+        self.head_stages = list(range(n_stages))
         self.decoded_channels = cat_channels * n_stages
         self.stages = nn.ModuleList(
             FullScaleStage(encoder, stage, cat_channels, nonlin_first) for stage in range(n_stages - 1)

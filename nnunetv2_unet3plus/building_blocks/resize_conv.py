@@ -68,6 +68,34 @@ def resize_conv(x: Tensor, weight: Tensor, bias: Tensor | None, size: Sequence[i
     return interpolate_taps(y, size, taps, channels_last=not y.is_contiguous())
 
 
+def resize_conv_of_concatenation(
+    maps: Sequence[Tensor], weight: Tensor, bias: Tensor | None, size: Sequence[int]
+) -> Tensor:
+    """``conv(cat([resize(x, size) for x in maps]), weight, bias)`` with zero padding.
+
+    A convolution of a concatenation is the sum of convolutions of its parts: those that have to be resized each go
+    their cheapest way, and only the others are concatenated.
+
+    Args:
+        maps: each of shape ``(B, C_k, *grid_k)``, at least one of grid ``size``.
+        weight: of shape ``(O, sum of C_k, *kernel)``, every kernel axis 1 or 3.
+        bias: of shape ``(O,)`` or None.
+        size: the grid of the result.
+
+    Returns:
+        Map of shape ``(B, O, *size)``.
+    """
+    size = tuple(size)
+    parts = list(zip(maps, weight.split([x.shape[1] for x in maps], dim=1), strict=True))
+    here = [part for part in parts if tuple(part[0].shape[2:]) == size]
+    x, w = (torch.cat(tensors, dim=1) if len(here) > 1 else tensors[0] for tensors in zip(*here, strict=True))
+    out = _CONV[len(size)](x, w, bias, padding=_same_padding(w.shape[2:]))
+    for x, w in parts:
+        if tuple(x.shape[2:]) != size:
+            out += resize_conv(x, w, None, size)
+    return out
+
+
 def _channels_first_pays(x: Tensor, weight: Tensor, size: tuple[int, ...]) -> bool:
     """Whether to mix channels before interpolation and taps: on a coarser grid, and for the few outputs of a head.
 
@@ -75,8 +103,9 @@ def _channels_first_pays(x: Tensor, weight: Tensor, size: tuple[int, ...]) -> bo
     fills them, as long as these are no more values than the input has.
     """
     grid = tuple(x.shape[2:])
+    taps = prod(weight.shape[2:])
     if grid == size:
-        return x.device.type == "cpu" and weight.shape[0] * prod(weight.shape[2:]) <= weight.shape[1]
+        return x.device.type == "cpu" and taps > 1 and weight.shape[0] * taps <= weight.shape[1]
     return _work_coarse(weight, grid, size) < _work_fine(weight, size)
 
 
@@ -282,15 +311,19 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
 interpolate_taps.register_autograd(_backward, setup_context=_remember)
 
 
+def _check_kernel(kernel_size: Sequence[int]) -> None:
+    if any(k not in (1, 3) for k in kernel_size):
+        raise ValueError(
+            f"resize_conv knows kernels of 1 or 3 along each axis, not {tuple(kernel_size)}: "
+            "set kernel_sizes of this stage to 1 or 3."
+        )
+
+
 class _ResizeConv:
     """The constructor and forward shared by the 2D and the 3D operator."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Sequence[int], bias: bool = True) -> None:
-        if any(k not in (1, 3) for k in kernel_size):
-            raise ValueError(
-                f"resize_conv knows kernels of 1 or 3 along each axis, not {tuple(kernel_size)}: "
-                "set kernel_sizes of this stage to 1 or 3."
-            )
+        _check_kernel(kernel_size)
         super().__init__(in_channels, out_channels, kernel_size, padding=_same_padding(kernel_size), bias=bias)  # type: ignore[call-arg]
 
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
@@ -306,10 +339,34 @@ class ResizeConv3d(_ResizeConv, nn.Conv3d):
     """``nn.Conv3d`` over a trilinearly resized map; parameters and state dict are those of ``nn.Conv3d``."""
 
 
+class _ConcatConv:
+    """The forward shared by the 2D and the 3D operator; the constructor is that of a conv, which blocks call."""
+
+    def forward(self, maps: Tensor | Sequence[Tensor]) -> Tensor:
+        """Resize ``maps``, each ``(B, C_k, *grid_k)``, to the grid of the first, concatenate, convolve."""
+        maps = [maps] if isinstance(maps, Tensor) else maps
+        return resize_conv_of_concatenation(maps, self.weight, self.bias, maps[0].shape[2:])  # type: ignore[attr-defined]
+
+
+class ConcatConv2d(_ConcatConv, nn.Conv2d):
+    """``nn.Conv2d`` of stride 1 over a concatenation of maps, each resized to the grid of the first."""
+
+
+class ConcatConv3d(_ConcatConv, nn.Conv3d):
+    """``nn.Conv3d`` of stride 1 over a concatenation of maps, each resized to the grid of the first."""
+
+
 def matching_resize_conv(conv_op: type[nn.Module]) -> type[ResizeConv2d] | type[ResizeConv3d]:
     """The operator for ``nn.Conv2d`` or ``nn.Conv3d``."""
-    if conv_op is nn.Conv2d:
-        return ResizeConv2d
-    if conv_op is nn.Conv3d:
-        return ResizeConv3d
-    raise ValueError(f"conv_op must be torch.nn.Conv2d or torch.nn.Conv3d, not {conv_op}.")
+    return {2: ResizeConv2d, 3: ResizeConv3d}[_dimensions(conv_op)]  # type: ignore[return-value]
+
+
+def matching_concat_conv(conv_op: type[nn.Module]) -> type[ConcatConv2d] | type[ConcatConv3d]:
+    """The operator for ``nn.Conv2d`` or ``nn.Conv3d``."""
+    return {2: ConcatConv2d, 3: ConcatConv3d}[_dimensions(conv_op)]  # type: ignore[return-value]
+
+
+def _dimensions(conv_op: type[nn.Module]) -> int:
+    if conv_op not in (nn.Conv2d, nn.Conv3d):
+        raise ValueError(f"conv_op must be torch.nn.Conv2d or torch.nn.Conv3d, not {conv_op}.")
+    return 2 if conv_op is nn.Conv2d else 3

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from .base import Prediction, SegmentationLoss
+from .dice import LaplaceDiceLoss
 from .focal import FocalLoss
 from .iou import IoULoss
+from .lovasz import LovaszLoss
 from .ms_ssim import MSSSIMLoss
 from .target import SegmentationTarget
 
@@ -59,3 +61,29 @@ class HybridLoss(CompoundLoss):
     def __init__(self, *, regions: bool = False, ignore_label: int | None = None) -> None:
         terms = (FocalLoss(), MSSSIMLoss(), IoULoss())
         super().__init__(terms, (1.0, 1.0, 1.0), regions=regions, ignore_label=ignore_label)
+
+
+class UNetPlusPlusLoss(CompoundLoss):
+    """Cross-entropy (for regions binary) + Dice, the hybrid segmentation loss of UNet++ (Zhou et al., TMI 2020).
+
+    Args:
+        regions: See `SegmentationLoss`.
+        ignore_label: See `SegmentationLoss`.
+    """
+
+    def __init__(self, *, regions: bool = False, ignore_label: int | None = None) -> None:
+        cross_entropy = FocalLoss(gamma=0)
+        super().__init__((cross_entropy, LaplaceDiceLoss()), (1.0, 1.0), regions=regions, ignore_label=ignore_label)
+
+
+class UNetSharpLoss(CompoundLoss):
+    """0.5 focal (gamma 2, alpha 0.25) + Laplace Dice + 0.5 Lovasz (UNet#, eq. 2).
+
+    Args:
+        regions: See `SegmentationLoss`.
+        ignore_label: See `SegmentationLoss`.
+    """
+
+    def __init__(self, *, regions: bool = False, ignore_label: int | None = None) -> None:
+        terms = (FocalLoss(alpha=0.25), LaplaceDiceLoss(), LovaszLoss())
+        super().__init__(terms, (0.5, 1.0, 0.5), regions=regions, ignore_label=ignore_label)

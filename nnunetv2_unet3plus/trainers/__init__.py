@@ -1,5 +1,17 @@
 """nnU-Net trainers, one file a family."""
 
+from nnunetv2_unet3plus.trainers.nested import (
+    nnUNetTrainerUNetPlusPlus,
+    nnUNetTrainerUNetPlusPlusL1,
+    nnUNetTrainerUNetPlusPlusL2,
+    nnUNetTrainerUNetPlusPlusL3,
+    nnUNetTrainerUNetPlusPlusNoDS,
+    nnUNetTrainerUNetSharp,
+    nnUNetTrainerUNetSharpL1,
+    nnUNetTrainerUNetSharpL2,
+    nnUNetTrainerUNetSharpL3,
+    nnUNetTrainerUNetSharpNoDS,
+)
 from nnunetv2_unet3plus.trainers.unet3plus import (
     nnUNetTrainerHybridLoss,
     nnUNetTrainerUNet3Plus,
@@ -18,4 +30,14 @@ __all__ = [
     "nnUNetTrainerUNet3PlusFocal",
     "nnUNetTrainerUNet3PlusNoDS",
     "nnUNetTrainerUNet3PlusPaper",
+    "nnUNetTrainerUNetPlusPlus",
+    "nnUNetTrainerUNetPlusPlusL1",
+    "nnUNetTrainerUNetPlusPlusL2",
+    "nnUNetTrainerUNetPlusPlusL3",
+    "nnUNetTrainerUNetPlusPlusNoDS",
+    "nnUNetTrainerUNetSharp",
+    "nnUNetTrainerUNetSharpL1",
+    "nnUNetTrainerUNetSharpL2",
+    "nnUNetTrainerUNetSharpL3",
+    "nnUNetTrainerUNetSharpNoDS",
 ]

@@ -21,6 +21,7 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
 
     Attributes:
         network_class: takes the plan's architecture arguments; None for the plan's own network.
+        network_options: arguments of `network_class` beyond those of the plan.
         loss_class: None for nnU-Net's own loss.
         deep_supervision: supervise all heads, not the full-resolution one alone.
         full_scale_supervision: compare every head with the full-resolution target (UNet 3+, section 2.2) instead of
@@ -30,6 +31,7 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
     """
 
     network_class: ClassVar[type[nn.Module] | None] = None
+    network_options: ClassVar[dict[str, Any]] = {}
     loss_class: ClassVar[type[SegmentationLoss] | None] = None
     deep_supervision: ClassVar[bool] = True
     full_scale_supervision: ClassVar[bool] = False
@@ -78,7 +80,7 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
             name = f"{cls.network_class.__module__}.{cls.network_class.__qualname__}"
         return get_network_from_plans(
             name,
-            configuration.network_arch_init_kwargs,
+            configuration.network_arch_init_kwargs | cls.network_options,
             configuration.network_arch_init_kwargs_req_import,
             input_channels,
             output_channels,
@@ -86,11 +88,10 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
             deep_supervision=deep_supervision,
         )
 
-    def _head_scales(self) -> list[list[float]]:
-        """Size of every head relative to the patch, in the order the network returns them."""
-        scales = 1 / np.cumprod(np.vstack(self.strides(self.configuration_manager)), axis=0)
-        heads = len(self.bare_network().decoder.seg_layers)  # only our networks have one on the deepest map
-        return scales.tolist()[:heads]
+    def _head_stages(self) -> list[int]:
+        """The encoder stage whose grid each head has, in the order the network returns them."""
+        decoder = self.bare_network().decoder
+        return getattr(decoder, "head_stages", list(range(len(decoder.seg_layers))))  # nnU-Net's own: one a stage
 
     def bare_network(self) -> Any:
         """The network itself, inside DDP and torch.compile."""
@@ -101,14 +102,15 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
         """Sizes at which nnU-Net's loader prepares targets; one is enough where all heads share it."""
         if not self.enable_deep_supervision:
             return None
-        scales = self._head_scales()
-        return scales[:1] if self.full_scale_supervision else scales
+        stages = [0] if self.full_scale_supervision else sorted(set(self._head_stages()))  # heads of a size share
+        scales = 1 / np.cumprod(np.vstack(self.strides(self.configuration_manager)), axis=0)
+        return scales[stages].tolist()
 
     def _build_loss(self) -> nn.Module:
         loss = self._loss_of_one_head()
         if not self.enable_deep_supervision:
             return loss
-        weights = self.head_weights(len(self._head_scales()))
+        weights = self.head_weights(len(self._head_stages()))
         return DeepSupervisionLoss(loss, weights, full_scale=self.full_scale_supervision)
 
     def _loss_of_one_head(self) -> nn.Module:

@@ -33,10 +33,19 @@ def arch_kwargs(dims=2, encoder="plain", n_stages=5, anisotropic=False, width=8)
     return kwargs | {per_stage: [1] + [2] * (n_stages - 1)}
 
 
-def input_size(kwargs, deepest=2):
-    """An input whose deepest map has ``deepest`` voxels along the last axis and, to spare time, half along others."""
-    dims = len(kwargs["strides"][0])
-    size = [max(1, deepest // 2)] * (dims - 1) + [deepest]
+def input_size(kwargs, others=6):
+    """An input with two voxels in the deepest map, which norms need, and few in all others, to spare time."""
+    last = 1
     for stride in kwargs["strides"]:
-        size = [n * s for n, s in zip(size, stride, strict=True)]
-    return size
+        last *= stride[-1]
+    if "n_blocks_per_stage" in kwargs:  # the shortcut of the last residual stage pools, and PyTorch wants two voxels
+        others = max(others, last // 2 + 1)
+    return [others] * (len(kwargs["strides"][0]) - 1) + [last + 1]
+
+
+def plan_name(plan):
+    return "-".join([f"{plan['dims']}d", plan["encoder"], str(plan["n_stages"])] + ["aniso"] * plan["anisotropic"])
+
+
+def spread_of(tensor):
+    return tensor.detach().abs().max().item() or 1.0

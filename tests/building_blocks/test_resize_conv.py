@@ -9,7 +9,9 @@ from nnunetv2_unet3plus.building_blocks import resize_conv as module
 from nnunetv2_unet3plus.building_blocks.resize_conv import (
     ResizeConv2d,
     ResizeConv3d,
+    matching_concat_conv,
     matching_resize_conv,
+    resize,
     resize_conv,
     tap_matrix,
 )
@@ -171,6 +173,37 @@ def test_few_outputs_without_resizing_are_a_plain_conv(kernel, monkeypatch):
     for a, b in zip(
         torch.autograd.grad(ours.square().sum(), tensors),
         torch.autograd.grad(plain.square().sum(), tensors),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+def test_one_tap_without_resizing_is_a_plain_conv():
+    tensors = inputs((5, 6), (1, 1), in_channels=32)
+    torch.testing.assert_close(resize_conv(*tensors, (5, 6)), plain_form(*tensors, (5, 6)))
+
+
+@pytest.mark.parametrize(
+    ("dims", "grids"), [(2, [(8, 9), (8, 9), (4, 5), (2, 3), (8, 9)]), (3, [(4, 8, 6), (4, 4, 3)]), (2, [(8, 9)])]
+)
+def test_conv_of_a_concatenation(dims, grids):
+    conv_op = {2: nn.Conv2d, 3: nn.Conv3d}[dims]
+    generator = torch.Generator().manual_seed(0)
+    maps = [
+        torch.randn(2, 3 + k, *grid, generator=generator, dtype=torch.float64, requires_grad=True)
+        for k, grid in enumerate(grids)
+    ]
+    conv = matching_concat_conv(conv_op)(sum(x.shape[1] for x in maps), 4, 3, padding=1).double()
+    plain = conv_op(conv.in_channels, 4, 3, padding=1).double()
+    plain.load_state_dict(conv.state_dict(), strict=True)
+    resized = [resize(x, grids[0]) for x in maps]
+    expected = plain(torch.cat(resized, dim=1))
+    ours = conv(maps if len(maps) > 1 else maps[0])
+    torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-10)
+    seed = torch.randn_like(ours)
+    for a, b in zip(
+        torch.autograd.grad(ours, [*maps, *conv.parameters()], seed),
+        torch.autograd.grad(expected, [*maps, *plain.parameters()], seed),
         strict=True,
     ):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)

@@ -1,7 +1,19 @@
 import pytest
 import torch
 
-from nnunetv2_unet3plus.losses import CompoundLoss, FocalLoss, HybridLoss, IoULoss, MSSSIMLoss, base, ms_ssim
+from nnunetv2_unet3plus.losses import (
+    CompoundLoss,
+    FocalLoss,
+    HybridLoss,
+    IoULoss,
+    LaplaceDiceLoss,
+    LovaszLoss,
+    MSSSIMLoss,
+    UNetPlusPlusLoss,
+    UNetSharpLoss,
+    base,
+    ms_ssim,
+)
 
 
 @pytest.mark.parametrize("regions", [False, True], ids=["labels", "regions"])
@@ -61,3 +73,18 @@ def test_training_a_tiny_network_finds_the_organ():
     found = network(image).argmax(1, keepdim=True)
     assert loss(network(image), organ).item() < 0.2 * start
     assert (found == organ).float().mean() > 0.99
+
+
+def test_unetplusplus_loss_is_cross_entropy_and_dice(make_case):
+    case = make_case(False, False, (6, 7))
+    expected = torch.nn.functional.cross_entropy(case.logits, case.target[:, 0].long())
+    expected = expected + LaplaceDiceLoss()(case.logits, case.target)
+    torch.testing.assert_close(UNetPlusPlusLoss()(case.logits, case.target), expected)
+
+
+def test_unetsharp_loss_weighs_its_terms(make_case):
+    case = make_case(True, True, (6, 7))
+    focal = FocalLoss(alpha=0.25, **case.kwargs)(case.logits, case.target)
+    dice, lovasz = (loss(**case.kwargs)(case.logits, case.target) for loss in (LaplaceDiceLoss, LovaszLoss))
+    expected = 0.5 * focal + dice + 0.5 * lovasz
+    torch.testing.assert_close(UNetSharpLoss(**case.kwargs)(case.logits, case.target), expected)

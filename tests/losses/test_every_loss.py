@@ -3,9 +3,19 @@
 import pytest
 import torch
 
-from nnunetv2_unet3plus.losses import FocalLoss, HybridLoss, IoULoss, MSSSIMLoss, SegmentationLoss
+from nnunetv2_unet3plus.losses import (
+    FocalLoss,
+    HybridLoss,
+    IoULoss,
+    LaplaceDiceLoss,
+    LovaszLoss,
+    MSSSIMLoss,
+    SegmentationLoss,
+    UNetPlusPlusLoss,
+    UNetSharpLoss,
+)
 
-LOSSES = [FocalLoss, MSSSIMLoss, IoULoss, HybridLoss]
+LOSSES = [FocalLoss, MSSSIMLoss, IoULoss, HybridLoss, LaplaceDiceLoss, LovaszLoss, UNetPlusPlusLoss, UNetSharpLoss]
 SPATIAL = [(24, 21), (6, 14, 12)]
 
 pytestmark = [pytest.mark.parametrize("loss_class", LOSSES)]

@@ -12,6 +12,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_unet3plus import trainers
+from nnunetv2_unet3plus.architectures.encoder_decoder import EncoderDecoderNetwork
 from nnunetv2_unet3plus.architectures.unet3plus import UNet3Plus
 from nnunetv2_unet3plus.planning import memory
 from nnunetv2_unet3plus.trainers import (
@@ -21,6 +22,10 @@ from nnunetv2_unet3plus.trainers import (
     nnUNetTrainerUNet3PlusDiceCE,
     nnUNetTrainerUNet3PlusNoDS,
     nnUNetTrainerUNet3PlusPaper,
+    nnUNetTrainerUNetPlusPlus,
+    nnUNetTrainerUNetSharp,
+    nnUNetTrainerUNetSharpL2,
+    nnUNetTrainerUNetSharpL3,
 )
 from tests.trainers.conftest import LABELS, NETWORK, plans
 
@@ -54,8 +59,15 @@ def test_labels_regions_ignore(trainer_class, labels, make_trainer, make_batch):
     check_training_and_validation(make_trainer(trainer_class, labels), make_batch)
 
 
-@pytest.mark.parametrize("plan", PLANS, ids=lambda p: f"{p['dims']}d-{p['encoder']}")
-@pytest.mark.parametrize("trainer_class", PLAN_DRIVEN)
+def has_enough_stages(plan, trainer_class):
+    return trainer_class.network_options.get("prune_level", 1) < plan.get("n_stages", 4)
+
+
+@pytest.mark.parametrize(
+    ("plan", "trainer_class"),
+    [(plan, trainer) for plan in PLANS for trainer in PLAN_DRIVEN if has_enough_stages(plan, trainer)],
+    ids=lambda p: f"{p['dims']}d-{p['encoder']}" if isinstance(p, dict) else p.__name__,
+)
 def test_every_kind_of_plan(trainer_class, plan, make_trainer, make_batch):
     check_training_and_validation(make_trainer(trainer_class, **plan), make_batch)
 
@@ -105,6 +117,24 @@ def test_full_scale_needs_one_target_and_native_scale_one_a_head(make_trainer):
     assert make_trainer(nnUNetTrainerHybridLoss)._get_deep_supervision_scales() == native[:-1]
 
 
+def test_heads_of_a_size_share_a_target(make_trainer):
+    assert make_trainer(nnUNetTrainerUNetPlusPlus)._get_deep_supervision_scales() == [[1, 1]]
+    native = [[1, 1], [0.5, 0.5], [0.25, 0.25], [0.125, 0.125]]
+    assert make_trainer(nnUNetTrainerUNetSharp)._get_deep_supervision_scales() == native
+    assert len(make_trainer(nnUNetTrainerUNetSharp).loss.weights) == 6  # three on the row, three on the diagonal
+
+
+def test_isolated_network_is_the_pruned_one(make_trainer):
+    trainer = make_trainer(nnUNetTrainerUNetSharpL2)
+    assert list(trainer.network.decoder.nodes) == ["0_1", "1_1", "0_2"]
+    assert len(trainer.network.encoder.stages) == 3
+
+
+def test_isolated_network_needs_its_stages(make_trainer):
+    with pytest.raises(ValueError, match="prune_level must be 1 to 2 in a network of 3 stages, not 3"):
+        make_trainer(nnUNetTrainerUNetSharpL3, n_stages=3)
+
+
 class TestCostInLog:
     def lines(self, trainer):
         return trainer._cost_lines()
@@ -132,7 +162,7 @@ class TestCostInLog:
 
     def test_network_that_does_not_count_costs_no_training(self, make_trainer, monkeypatch):
         trainer = make_trainer(nnUNetTrainerUNet3Plus)
-        monkeypatch.delattr(UNet3Plus, "compute_conv_feature_map_size")
+        monkeypatch.delattr(EncoderDecoderNetwork, "compute_conv_feature_map_size")
         (line,) = self.lines(trainer)
         assert "unknown (AttributeError" in line
 

@@ -1,0 +1,47 @@
+"""The Lovasz extension of the Jaccard loss (Berman et al., "The Lovasz-Softmax Loss", CVPR 2018)."""
+
+from torch import Tensor, cat
+
+from .base import Prediction, SegmentationLoss
+from .target import SegmentationTarget
+
+
+class LovaszLoss(SegmentationLoss):
+    """A convex surrogate of 1 - IoU, mean over samples and foreground classes.
+
+    For labels the Lovasz-softmax loss, whose errors are |g - p| (eq. 8 and 9); for regions, and for one foreground
+    label, the Lovasz hinge, whose errors are max(0, 1 - logit * sign) (eq. 6 and 7), the logit of one label being its
+    lead over the background. Voxels that do not count have no error.
+
+    Args:
+        regions: See `SegmentationLoss`.
+        ignore_label: See `SegmentationLoss`.
+    """
+
+    def compute(self, prediction: Prediction, target: SegmentationTarget) -> Tensor:
+        """See `SegmentationLoss`."""
+        true = target.foreground
+        if target.regions or true.shape[1] == 1:
+            logits = prediction.logits if target.regions else prediction.logits[:, 1:] - prediction.logits[:, :1]
+            errors = (1 - logits * (2 * true - 1)).relu()
+        else:
+            errors = (true - prediction.foreground).abs()
+        if target.valid is not None:
+            errors = errors * target.valid
+        errors, order = errors.flatten(2).sort(dim=2, descending=True)
+        return (errors * jaccard_steps(true.flatten(2).gather(2, order))).sum(2).mean()
+
+
+def jaccard_steps(true: Tensor) -> Tensor:
+    """How much the Jaccard loss grows when one voxel more, in this order, is wrong (algorithm 1).
+
+    Args:
+        true: whether the voxel belongs to the object, ``(..., voxels)`` of 0 and 1, worst error first.
+
+    Returns:
+        Of the same shape; each row sums to 1.
+    """
+    missed, added = true.cumsum(-1), (1 - true).cumsum(-1)
+    objects = true.sum(-1, keepdim=True)
+    loss = 1 - (objects - missed) / (objects + added)
+    return cat([loss[..., :1], loss[..., 1:] - loss[..., :-1]], dim=-1)

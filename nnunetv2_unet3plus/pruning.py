@@ -1,0 +1,162 @@
+"""`unet3plus prune`: cut a trained UNet++ or UNet# down to its first levels, as an ordinary nnU-Net model folder.
+
+What UNet++ calls embedded pruning: the whole network is trained with deep supervision, then only the nodes X(i, j) with
+i + j up to the level are kept. They never saw the others, so the pruned network's output is exactly the whole
+network's branch X(0, level).
+"""
+
+import argparse
+import json
+import os
+import shutil
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunetv2_unet3plus.building_blocks.nested_decoder import NestedDecoder
+from nnunetv2_unet3plus.errors import UserError, explain
+from nnunetv2_unet3plus.trainers.classification_guided import with_architecture_option
+
+KEPT_FILES = ("dataset.json", "dataset_fingerprint.json")
+KEPT_OF_FOLD = ("progress.png", "debug.json")
+# Of a checkpoint, what inference reads; the optimizer's state belongs to the whole network.
+KEPT_OF_CHECKPOINT = (
+    "network_weights",
+    "grad_scaler_state",
+    "current_epoch",
+    "init_args",
+    "trainer_name",
+    "inference_allowed_mirroring_axes",
+)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the subcommand."""
+    before, after = prune(args.model_folder, args.level, args.output)
+    print(
+        f"{args.output}: pruned to level {args.level}, {after / 1e6:.2f} of {before / 1e6:.2f} million parameters. "
+        f"Predict with: nnUNetv2_predict_from_modelfolder -m {args.output} -i SCANS -o MASKS"
+    )
+    return 0
+
+
+def prune(folder: Path, level: int, output: Path) -> tuple[int, int]:
+    """Write a pruned copy of a model folder; it appears complete or not at all.
+
+    Args:
+        folder: as nnU-Net writes it, `.../nnUNetTrainerUNetSharp__nnUNetPlans__2d`.
+        level: deepest level to keep, from 1.
+        output: the new folder.
+
+    Returns:
+        Parameters of the whole and of the pruned network.
+
+    Raises:
+        UserError: if this is no model folder, its network cannot be pruned to the level, or the output exists.
+    """
+    plans, dataset = (_read_json(folder / name) for name in ("plans.json", "dataset.json"))
+    checkpoints = sorted(path for kind in ("final", "best") for path in folder.glob(f"fold_*/checkpoint_{kind}.pth"))
+    if not checkpoints:
+        raise UserError(f"{folder}: no fold_*/checkpoint_final.pth in it; give the folder nnUNetv2_train has written")
+    if output.exists():
+        raise UserError(f"{output}: exists already; give a new folder with -o")
+    staging = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        staging.mkdir(parents=True)
+        for path in checkpoints:
+            checkpoint, pruned_plans, counts = _prune_checkpoint(path, plans, dataset, level)
+            (staging / path.parent.name).mkdir(exist_ok=True)
+            torch.save(checkpoint, staging / path.parent.name / path.name)
+            _copy(path.parent, staging / path.parent.name, KEPT_OF_FOLD)
+            _write_summary(staging / path.parent.name, folder, level)
+        _copy(folder, staging, KEPT_FILES)
+        (staging / "plans.json").write_text(json.dumps(pruned_plans, indent=4))
+        staging.rename(output)
+    except OSError as error:
+        raise explain(error, output) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return counts
+
+
+def _prune_checkpoint(
+    path: Path, plans: dict[str, Any], dataset: dict[str, Any], level: int
+) -> tuple[dict[str, Any], dict[str, Any], tuple[int, int]]:
+    """The pruned checkpoint, the plans it goes with, and both parameter counts."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=False)
+        configuration, trainer_name = checkpoint["init_args"]["configuration"], checkpoint["trainer_name"]
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, UnpicklingError) as error:
+        raise UserError(f"{path}: not a readable checkpoint of nnU-Net; copy or train it again") from error
+    trainer = recursive_find_trainer_class_by_name(trainer_name)
+    if trainer is None:
+        raise UserError(f"{path}: its trainer {trainer_name} is not installed; unet3plus doctor lists those that are")
+    whole = _network(trainer, plans, dataset, configuration)
+    _check(path, trainer_name, trainer, whole)
+    pruned_plans = with_architecture_option(plans, configuration, "prune_level", level)
+    try:
+        pruned = _network(trainer, pruned_plans, dataset, configuration)
+    except ValueError as error:
+        raise UserError(f"--level {level}: {error}") from error
+    weights = checkpoint["network_weights"]
+    kept = {name: checkpoint[name] for name in KEPT_OF_CHECKPOINT if name in checkpoint}
+    kept["network_weights"] = {name: weights[name] for name in pruned.state_dict()}
+    pruned.load_state_dict(kept["network_weights"], strict=True)
+    kept["init_args"] = checkpoint["init_args"] | {"plans": pruned_plans}
+    return kept, pruned_plans, (_parameters(whole), _parameters(pruned))
+
+
+def _check(path: Path, trainer_name: str, trainer: Any, network: torch.nn.Module) -> None:
+    decoder = getattr(network, "decoder", None)
+    if not isinstance(decoder, NestedDecoder):
+        raise UserError(f"{path}: {trainer_name} trains no UNet++ or UNet#; only their levels can be pruned")
+    if "prune_level" in trainer.network_options:
+        raise UserError(f"{path}: {trainer_name} is a pruned network already; prune the whole one, or train another")
+    if not trainer.deep_supervision:
+        raise UserError(
+            f"{path}: {trainer_name} trained without deep supervision, so the branches that pruning would keep were "
+            "never trained; train the network with it, or a pruned one alone (trainers ending in L1, L2, L3)"
+        )
+
+
+def _network(trainer: Any, plans: dict[str, Any], dataset: dict[str, Any], configuration: str) -> torch.nn.Module:
+    manager = PlansManager(plans)
+    configuration_manager = manager.get_configuration(configuration)
+    return trainer.build_network_architecture(
+        manager,
+        configuration_manager,
+        determine_num_input_channels(manager, configuration_manager, dataset),
+        manager.get_label_manager(dataset).num_segmentation_heads,
+        enable_deep_supervision=False,
+    )
+
+
+def _parameters(network: torch.nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: no such file; give a model folder, as nnUNetv2_train writes it") from error
+    except ValueError as error:
+        raise UserError(f"{path}: damaged, not valid JSON") from error
+
+
+def _copy(source: Path, target: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)
+
+
+def _write_summary(fold: Path, source: Path, level: int) -> None:
+    """nnU-Net's export wants a summary of the validation; that of the whole network would say something untrue."""
+    (fold / "validation").mkdir(exist_ok=True)
+    summary = {"pruned": f"{source.name} at level {level}; not validated"}
+    (fold / "validation" / "summary.json").write_text(json.dumps(summary, indent=4))

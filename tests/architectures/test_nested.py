@@ -1,0 +1,158 @@
+"""UNet++ and UNet#: published parameter counts, averaged branches, pruning. See also test_every_architecture."""
+
+import pytest
+import torch
+from torch import nn
+
+from nnunetv2_unet3plus.architectures.unetplusplus import UNetPlusPlus
+from nnunetv2_unet3plus.architectures.unetsharp import UNetSharp
+from nnunetv2_unet3plus.building_blocks.nested_decoder import log_mean_probability
+from tests.architectures.plans import arch_kwargs
+
+UNETSHARP_PAPER = {
+    "n_stages": 5,
+    "features_per_stage": (32, 64, 128, 256, 512),
+    "conv_op": nn.Conv2d,
+    "kernel_sizes": 3,
+    "strides": (1, 2, 2, 2, 2),
+    "n_conv_per_stage": 2,
+    "conv_bias": True,
+    "norm_op": nn.BatchNorm2d,
+    "nonlin": nn.ReLU,
+    "pool": "max",
+}
+
+
+def build(network_class, kwargs=None, deep_supervision=True, **options):
+    torch.manual_seed(0)
+    kwargs = kwargs or arch_kwargs(2)
+    return network_class(2, num_classes=3, deep_supervision=deep_supervision, **kwargs, **options)
+
+
+def parameters(network, without=()):
+    return sum(p.numel() for name, p in network.named_parameters() if not any(part in name for part in without))
+
+
+class TestPublishedParameters:
+    """Exact counts of the construction the UNet# paper's table 3 is explained by: 3 channels in, 1 out."""
+
+    def test_unetplusplus(self):
+        network = UNetPlusPlus(3, 1, True, **UNETSHARP_PAPER)
+        assert parameters(network) == 9_163_428
+        assert parameters(network, without=("seg_layers.0_1", "seg_layers.0_2", "seg_layers.0_3")) == 9_163_329
+
+    @pytest.mark.parametrize(
+        ("far_edges", "level", "count"),
+        [
+            ("raw", 1, 103_041),
+            ("raw", 2, 555_969),
+            ("raw", 3, 2_531_073),
+            ("raw", 4, 10_748_481),
+            ("conv", 1, 103_041),
+            ("conv", 2, 565_281),
+            ("conv", 3, 2_429_857),
+            ("conv", 4, 9_716_545),
+        ],
+    )
+    def test_unetsharp_with_one_head(self, far_edges, level, count):
+        network = UNetSharp(3, 1, True, far_edges=far_edges, prune_level=level, **UNETSHARP_PAPER)
+        others = [f"seg_layers.0_{column}." for column in range(1, level)]
+        assert parameters(network, without=others) == count
+
+    def test_unetsharp_has_eight_branches(self):
+        network = UNetSharp(3, 1, True, **UNETSHARP_PAPER)
+        assert list(network.decoder.seg_layers) == ["0_4", "0_3", "0_2", "0_1", "1_3", "2_2", "3_1", "4_0"]
+
+
+@pytest.mark.parametrize("network_class", [UNetPlusPlus, UNetSharp])
+class TestInferenceModes:
+    @pytest.mark.parametrize("regions", [False, True])
+    def test_accurate_is_the_mean_of_the_branches_probabilities(self, network_class, regions):
+        network = build(network_class, inference_mode="accurate", regions=regions).eval()
+        x = torch.randn(2, 2, 32, 48)
+        with torch.no_grad():
+            branches = [logits for logits in network(x) if logits.shape[2:] == x.shape[2:]]
+            network.decoder.deep_supervision = False
+            logits = network(x)
+        assert len(branches) == 4
+
+        def probability(logits):
+            return logits.sigmoid() if regions else logits.softmax(1)
+
+        expected = torch.stack([probability(branch) for branch in branches]).mean(0)
+        torch.testing.assert_close(probability(logits), expected, rtol=0, atol=1e-5)
+
+    def test_fast_is_the_last_branch(self, network_class):
+        network = build(network_class).eval()
+        x = torch.randn(1, 2, 32, 32)
+        first = network(x)[0]
+        network.decoder.deep_supervision = False
+        assert network(x).equal(first)
+
+    def test_training_without_deep_supervision_trains_the_last_branch(self, network_class):
+        network = build(network_class, deep_supervision=False, inference_mode="accurate")
+        x = torch.randn(1, 2, 32, 32)
+        network(x).sum().backward()
+        assert all((p.grad is not None) == p.requires_grad for p in network.parameters())
+
+    def test_unknown_mode(self, network_class):
+        with pytest.raises(ValueError, match="'fast' or 'accurate', not 'best'"):
+            build(network_class, inference_mode="best")
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_mean_probability_of_extreme_logits_is_finite(regions):
+    branches = [torch.tensor([[1e4, -1e4]]), torch.tensor([[-1e4, 1e4]])]
+    mean = log_mean_probability([b.view(1, 2, 1, 1) for b in branches], regions)
+    assert mean.isfinite().all()
+    torch.testing.assert_close(mean.flatten(), mean.flatten()[:1].expand(2))  # one half each
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("encoder", ["plain", "residual"])
+@pytest.mark.parametrize(
+    ("network_class", "options"), [(UNetPlusPlus, {}), (UNetSharp, {}), (UNetSharp, {"far_edges": "raw"})]
+)
+class TestPruning:
+    def test_outputs_are_the_branches_of_the_whole_network(self, network_class, options, encoder, dims):
+        kwargs = arch_kwargs(dims, encoder, anisotropic=True)
+        whole = build(network_class, kwargs, **options).eval()
+        x = torch.randn(1, 2, *[32, 32, 16][:dims])
+        with torch.no_grad():
+            branches = whole(x)[:4]  # X(0, 4), ..., X(0, 1)
+        state = whole.state_dict()
+        for level in (1, 2, 3, 4):
+            pruned = build(network_class, kwargs, prune_level=level, **options).eval()
+            pruned.load_state_dict({name: state[name] for name in pruned.state_dict()}, strict=True)
+            with torch.no_grad():
+                for ours, branch in zip(pruned(x), branches[4 - level :], strict=True):
+                    assert ours.equal(branch)
+
+    def test_every_parameter_of_a_pruned_network_is_trained(self, network_class, options, encoder, dims):
+        for level in (1, 2):
+            network = build(network_class, arch_kwargs(dims, encoder, n_stages=3), prune_level=level, **options)
+            sum(logits.square().mean() for logits in network(torch.randn(2, 2, *[16] * dims))).backward()
+            assert all(p.grad is not None for p in network.parameters())
+
+
+@pytest.mark.parametrize("level", [0, 5, -1])
+def test_level_that_is_not_there(level):
+    with pytest.raises(ValueError, match="prune_level must be 1 to 4 in a network of 5 stages, not"):
+        build(UNetSharp, prune_level=level)
+
+
+@pytest.mark.parametrize("far_edges", ["Conv", None])
+def test_unknown_far_edges(far_edges):
+    with pytest.raises(ValueError, match="far_edges"):
+        build(UNetSharp, far_edges=far_edges)
+
+
+@pytest.mark.parametrize("n_stages", [2, 3])
+def test_feature_map_size_counts_nodes(n_stages):
+    # 8 x 8, 8 channels a stage; a node: two conv blocks; a concatenation of two maps of the row: half a block a channel
+    kwargs = arch_kwargs(2, n_stages=n_stages) | {"features_per_stage": 8}
+    network = build(UNetPlusPlus, kwargs)
+    nodes = {2: 2 * 8 * 64, 3: 2 * 8 * (64 + 16) + 2 * 8 * 64 + 8 * 64}[n_stages]
+    heads = 3 * 64 * (n_stages - 1)
+    encoder = network.encoder.compute_conv_feature_map_size((8, 8))
+    assert network.compute_conv_feature_map_size((8, 8)) == encoder + nodes + heads

@@ -1,0 +1,118 @@
+"""`unet3plus prune` on a model folder as nnU-Net's trainer writes it; that stock prediction reads it is end to end."""
+
+import json
+
+import pytest
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+from nnunetv2_unet3plus import cli
+from nnunetv2_unet3plus.trainers import (
+    nnUNetTrainerUNet3Plus,
+    nnUNetTrainerUNetPlusPlus,
+    nnUNetTrainerUNetSharp,
+    nnUNetTrainerUNetSharpL2,
+    nnUNetTrainerUNetSharpNoDS,
+)
+from tests.trainers.conftest import make_trainer  # noqa: F401 - a fixture
+
+
+@pytest.fixture
+def make_model(make_trainer, tmp_path):  # noqa: F811
+    """make_model(trainer_class) -> its model folder, fold 0."""
+
+    def make(trainer_class):
+        trainer = make_trainer(trainer_class, n_stages=4)
+        folder = tmp_path / f"{trainer_class.__name__}__nnUNetPlans__2d"
+        (folder / "fold_0").mkdir(parents=True)
+        trainer.save_checkpoint(str(folder / "fold_0" / "checkpoint_final.pth"))
+        (folder / "plans.json").write_text(json.dumps(trainer.plans_manager.plans))
+        (folder / "dataset.json").write_text(json.dumps(trainer.dataset_json))
+        return folder
+
+    return make
+
+
+def predictor(folder):
+    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(folder), use_folds=(0,))
+    predictor.network.load_state_dict(predictor.list_of_parameters[0], strict=True)
+    return predictor.network.eval()
+
+
+@pytest.mark.parametrize("trainer_class", [nnUNetTrainerUNetPlusPlus, nnUNetTrainerUNetSharp])
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_pruned_model_is_the_branch_of_the_whole(trainer_class, level, make_model, tmp_path, capsys):
+    folder, output = make_model(trainer_class), tmp_path / "pruned"
+    assert cli.main(["prune", str(folder), "--level", str(level), "-o", str(output)]) == 0
+    assert f"pruned to level {level}" in capsys.readouterr().out
+    whole, pruned = predictor(folder), predictor(output)
+    x = torch.randn(1, 1, 32, 32)
+    with torch.no_grad():
+        whole.decoder.deep_supervision = True
+        assert pruned(x).equal(whole(x)[3 - level])
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_file_shrinks_as_the_parameters_do(make_model, tmp_path):
+    folder, output = make_model(nnUNetTrainerUNetSharp), tmp_path / "pruned"
+    cli.main(["prune", str(folder), "--level", "1", "-o", str(output)])
+
+    def weights_and_bytes(model):
+        path = model / "fold_0" / "checkpoint_final.pth"
+        weights = torch.load(path, weights_only=False)["network_weights"]
+        # what is stored, not what is looked at
+        stored = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in weights.values()}
+        return predictor(model), sum(stored.values())
+
+    (whole, whole_bytes), (pruned, pruned_bytes) = weights_and_bytes(folder), weights_and_bytes(output)
+    parameters = [sum(p.numel() for p in network.parameters()) for network in (pruned, whole)]
+    assert pruned_bytes / whole_bytes == pytest.approx(parameters[0] / parameters[1], rel=0.02)
+
+
+class TestBadInput:
+    @pytest.fixture
+    def refuse(self, capsys, tmp_path):
+        def refuse(folder, level=1, output=None):
+            code = cli.main(["prune", str(folder), "--level", str(level), "-o", str(output or tmp_path / "pruned")])
+            error = capsys.readouterr().err
+            assert code == 2
+            assert error.count("\n") == 1
+            assert output is not None or not (tmp_path / "pruned").exists()
+            return error
+
+        return refuse
+
+    @pytest.mark.parametrize("level", [0, 4])
+    def test_level(self, level, make_model, refuse):
+        error = refuse(make_model(nnUNetTrainerUNetSharp), level)
+        assert f"--level {level}: prune_level must be 1 to 3" in error
+
+    def test_no_model_folder(self, tmp_path, refuse):
+        assert "plans.json: no such file" in refuse(tmp_path)
+
+    def test_folder_without_a_checkpoint(self, make_model, refuse):
+        folder = make_model(nnUNetTrainerUNetSharp)
+        (folder / "fold_0" / "checkpoint_final.pth").unlink()
+        assert "no fold_*/checkpoint_final.pth" in refuse(folder)
+
+    def test_damaged_files(self, make_model, refuse):
+        folder = make_model(nnUNetTrainerUNetSharp)
+        (folder / "fold_0" / "checkpoint_final.pth").write_bytes(b"no checkpoint")
+        assert "checkpoint_final.pth: not a readable checkpoint" in refuse(folder)
+        (folder / "plans.json").write_text("{")
+        assert "plans.json: damaged" in refuse(folder)
+
+    def test_network_trained_without_deep_supervision(self, make_model, refuse):
+        error = refuse(make_model(nnUNetTrainerUNetSharpNoDS))
+        assert "never trained" in error
+
+    def test_other_network(self, make_model, refuse):
+        assert "nnUNetTrainerUNet3Plus trains no UNet++ or UNet#" in refuse(make_model(nnUNetTrainerUNet3Plus))
+
+    def test_network_pruned_already(self, make_model, refuse):
+        assert "nnUNetTrainerUNetSharpL2" in refuse(make_model(nnUNetTrainerUNetSharpL2))
+
+    def test_output_that_exists(self, make_model, refuse, tmp_path):
+        (tmp_path / "there").mkdir()
+        assert "there: exists already" in refuse(make_model(nnUNetTrainerUNetSharp), output=tmp_path / "there")
