@@ -18,9 +18,9 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunetv2_unet3plus.building_blocks.nested_decoder import NestedDecoder
 from nnunetv2_unet3plus.errors import UserError, explain
-from nnunetv2_unet3plus.trainers.classification_guided import with_architecture_option
+from nnunetv2_unet3plus.trainers.declarative import with_architecture_option
+from nnunetv2_unet3plus.trainers.nested import NestedTrainer
 
 KEPT_FILES = ("dataset.json", "dataset_fingerprint.json")
 KEPT_OF_FOLD = ("progress.png", "debug.json")
@@ -38,9 +38,12 @@ KEPT_OF_CHECKPOINT = (
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
     before, after = prune(args.model_folder, args.level, args.output)
+    folds = " ".join(sorted(fold.name.removeprefix("fold_") for fold in args.output.glob("fold_*")))
+    final = all((fold / "checkpoint_final.pth").exists() for fold in args.output.glob("fold_*"))
     print(
         f"{args.output}: pruned to level {args.level}, {after / 1e6:.2f} of {before / 1e6:.2f} million parameters. "
-        f"Predict with: nnUNetv2_predict_from_modelfolder -m {args.output} -i SCANS -o MASKS"
+        f"Predict with: nnUNetv2_predict_from_modelfolder -m {args.output} -f {folds} "
+        f"{'' if final else '-chk checkpoint_best.pth '}-i SCANS -o MASKS"
     )
     return 0
 
@@ -65,23 +68,24 @@ def prune(folder: Path, level: int, output: Path) -> tuple[int, int]:
         raise UserError(f"{folder}: no fold_*/checkpoint_final.pth in it; give the folder nnUNetv2_train has written")
     if output.exists():
         raise UserError(f"{output}: exists already; give a new folder with -o")
+    pruned = {path: _prune_checkpoint(path, plans, dataset, level) for path in checkpoints}
     staging = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         staging.mkdir(parents=True)
-        for path in checkpoints:
-            checkpoint, pruned_plans, counts = _prune_checkpoint(path, plans, dataset, level)
-            (staging / path.parent.name).mkdir(exist_ok=True)
-            torch.save(checkpoint, staging / path.parent.name / path.name)
-            _copy(path.parent, staging / path.parent.name, KEPT_OF_FOLD)
-            _write_summary(staging / path.parent.name, folder, level)
+        for path, (checkpoint, _, _) in pruned.items():
+            fold = staging / path.parent.name
+            fold.mkdir(exist_ok=True)
+            _save(checkpoint, fold / path.name, output)
+            _copy(path.parent, fold, KEPT_OF_FOLD)
+            _write_summary(fold, folder, level)
         _copy(folder, staging, KEPT_FILES)
-        (staging / "plans.json").write_text(json.dumps(pruned_plans, indent=4))
+        (staging / "plans.json").write_text(json.dumps(pruned[checkpoints[0]][1], indent=4))
         staging.rename(output)
     except OSError as error:
         raise explain(error, output) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return counts
+    return pruned[checkpoints[0]][2]
 
 
 def _prune_checkpoint(
@@ -91,37 +95,54 @@ def _prune_checkpoint(
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=False)
         configuration, trainer_name = checkpoint["init_args"]["configuration"], checkpoint["trainer_name"]
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, UnpicklingError) as error:
+        weights = checkpoint["network_weights"]
+    except (OSError, RuntimeError, EOFError, LookupError, TypeError, UnpicklingError, ImportError) as error:
         raise UserError(f"{path}: not a readable checkpoint of nnU-Net; copy or train it again") from error
-    trainer = recursive_find_trainer_class_by_name(trainer_name)
-    if trainer is None:
-        raise UserError(f"{path}: its trainer {trainer_name} is not installed; unet3plus doctor lists those that are")
-    whole = _network(trainer, plans, dataset, configuration)
-    _check(path, trainer_name, trainer, whole)
+    try:
+        trainer = recursive_find_trainer_class_by_name(trainer_name)
+    except RuntimeError as error:
+        raise UserError(f"{path}: its trainer {trainer_name} is not installed; unet3plus doctor lists ours") from error
+    _check(path, trainer)
+    try:
+        whole = _network(trainer, plans, dataset, configuration)
+        whole.load_state_dict(weights, strict=True)
+        if "prune_level" in PlansManager(plans).get_configuration(configuration).network_arch_init_kwargs:
+            raise UserError(f"{path}: pruned already; prune the whole model's folder")
+    except (LookupError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"{path}: does not fit the plans.json and dataset.json beside it ({reason}); give the folder as "
+            "nnUNetv2_train has written it"
+        ) from error
     pruned_plans = with_architecture_option(plans, configuration, "prune_level", level)
     try:
         pruned = _network(trainer, pruned_plans, dataset, configuration)
     except ValueError as error:
         raise UserError(f"--level {level}: {error}") from error
-    weights = checkpoint["network_weights"]
     kept = {name: checkpoint[name] for name in KEPT_OF_CHECKPOINT if name in checkpoint}
     kept["network_weights"] = {name: weights[name] for name in pruned.state_dict()}
-    pruned.load_state_dict(kept["network_weights"], strict=True)
     kept["init_args"] = checkpoint["init_args"] | {"plans": pruned_plans}
     return kept, pruned_plans, (_parameters(whole), _parameters(pruned))
 
 
-def _check(path: Path, trainer_name: str, trainer: Any, network: torch.nn.Module) -> None:
-    decoder = getattr(network, "decoder", None)
-    if not isinstance(decoder, NestedDecoder):
-        raise UserError(f"{path}: {trainer_name} trains no UNet++ or UNet#; only their levels can be pruned")
+def _check(path: Path, trainer: type) -> None:
+    name = trainer.__name__
+    if not issubclass(trainer, NestedTrainer):
+        raise UserError(f"{path}: {name} trains no UNet++ or UNet#; only their levels can be pruned")
     if "prune_level" in trainer.network_options:
-        raise UserError(f"{path}: {trainer_name} is a pruned network already; prune the whole one, or train another")
+        raise UserError(f"{path}: {name} is a pruned network already; prune the whole one, or train another")
     if not trainer.deep_supervision:
         raise UserError(
-            f"{path}: {trainer_name} trained without deep supervision, so the branches that pruning would keep were "
+            f"{path}: {name} trained without deep supervision, so the branches that pruning would keep were "
             "never trained; train the network with it, or a pruned one alone (trainers ending in L1, L2, L3)"
         )
+
+
+def _save(checkpoint: dict[str, Any], path: Path, output: Path) -> None:
+    try:
+        torch.save(checkpoint, path)
+    except RuntimeError as error:  # what PyTorch's writer makes of a full disk
+        raise UserError(f"{output}: could not be written; free some space, then run the same command again") from error
 
 
 def _network(trainer: Any, plans: dict[str, Any], dataset: dict[str, Any], configuration: str) -> torch.nn.Module:
@@ -142,11 +163,14 @@ def _parameters(network: torch.nn.Module) -> int:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except OSError as error:
         raise UserError(f"{path}: no such file; give a model folder, as nnUNetv2_train writes it") from error
     except ValueError as error:
-        raise UserError(f"{path}: damaged, not valid JSON") from error
+        raise UserError(f"{path}: damaged, not valid JSON; copy it again") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not what nnU-Net writes; give a model folder, as nnUNetv2_train writes it")
+    return content
 
 
 def _copy(source: Path, target: Path, names: tuple[str, ...]) -> None:

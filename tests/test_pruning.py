@@ -1,6 +1,7 @@
 """`unet3plus prune` on a model folder as nnU-Net's trainer writes it; that stock prediction reads it is end to end."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -70,6 +71,15 @@ def test_file_shrinks_as_the_parameters_do(make_model, tmp_path):
     assert pruned_bytes / whole_bytes == pytest.approx(parameters[0] / parameters[1], rel=0.02)
 
 
+def test_command_printed_names_folds_and_checkpoint(make_model, tmp_path, capsys):
+    folder = make_model(nnUNetTrainerUNetSharp)
+    (folder / "fold_all").mkdir()
+    shutil.copy(folder / "fold_0" / "checkpoint_final.pth", folder / "fold_all" / "checkpoint_best.pth")
+    cli.main(["prune", str(folder), "--level", "1", "-o", str(tmp_path / "pruned")])
+    assert "-f 0 all -chk checkpoint_best.pth -i" in capsys.readouterr().out
+    assert (tmp_path / "pruned" / "fold_all" / "checkpoint_best.pth").exists()
+
+
 class TestBadInput:
     @pytest.fixture
     def refuse(self, capsys, tmp_path):
@@ -96,12 +106,51 @@ class TestBadInput:
         (folder / "fold_0" / "checkpoint_final.pth").unlink()
         assert "no fold_*/checkpoint_final.pth" in refuse(folder)
 
-    def test_damaged_files(self, make_model, refuse):
+    def test_damaged_checkpoint(self, make_model, refuse):
         folder = make_model(nnUNetTrainerUNetSharp)
         (folder / "fold_0" / "checkpoint_final.pth").write_bytes(b"no checkpoint")
         assert "checkpoint_final.pth: not a readable checkpoint" in refuse(folder)
-        (folder / "plans.json").write_text("{")
-        assert "plans.json: damaged" in refuse(folder)
+
+    @pytest.mark.parametrize(
+        ("change", "reason"),
+        [
+            (lambda checkpoint: checkpoint.pop("network_weights"), "not a readable checkpoint"),
+            (lambda checkpoint: checkpoint["network_weights"].popitem(), "does not fit the plans.json"),
+            (lambda checkpoint: checkpoint.update(trainer_name="nnUNetTrainerElsewhere"), "is not installed"),
+            (lambda checkpoint: checkpoint.update(trainer_name="nnUNetTrainer"), "trains no UNet++ or UNet#"),
+        ],
+    )
+    def test_foreign_checkpoint(self, change, reason, make_model, refuse):
+        folder = make_model(nnUNetTrainerUNetSharp)
+        path = folder / "fold_0" / "checkpoint_final.pth"
+        checkpoint = torch.load(path, weights_only=False)
+        change(checkpoint)
+        torch.save(checkpoint, path)
+        assert reason in refuse(folder)
+
+    @pytest.mark.parametrize("name", ["plans.json", "dataset.json"])
+    @pytest.mark.parametrize(
+        ("content", "reason"), [("{", "damaged"), ("[]", "not what nnU-Net writes"), ("{}", "does not fit")]
+    )
+    def test_damaged_json(self, name, content, reason, make_model, refuse):
+        folder = make_model(nnUNetTrainerUNetSharp)
+        (folder / name).write_text(content)
+        assert reason in refuse(folder)
+
+    def test_full_disk(self, make_model, refuse, monkeypatch):
+        folder = make_model(nnUNetTrainerUNetSharp)
+
+        def save(*_):
+            raise RuntimeError("[enforce fail at inline_container.cc] . PytorchStreamWriter failed writing file")
+
+        monkeypatch.setattr(torch, "save", save)
+        assert "pruned: could not be written; free some space" in refuse(folder)
+
+    def test_model_pruned_before(self, make_model, refuse, tmp_path):
+        before = tmp_path / "before"
+        cli.main(["prune", str(make_model(nnUNetTrainerUNetSharp)), "--level", "2", "-o", str(before)])
+        assert "pruned already" in refuse(before, 3)
+        assert "pruned already" in refuse(before, 1)
 
     def test_network_trained_without_deep_supervision(self, make_model, refuse):
         error = refuse(make_model(nnUNetTrainerUNetSharpNoDS))

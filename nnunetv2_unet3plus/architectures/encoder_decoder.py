@@ -159,8 +159,10 @@ def first_stages(plan: dict[str, Any], prune_level: int | None) -> dict[str, Any
     if prune_level is None:
         return plan
     deepest = plan["n_stages"] - 1
-    if not 1 <= prune_level <= deepest:
-        raise ValueError(f"prune_level must be 1 to {deepest} in a network of {deepest + 1} stages, not {prune_level}.")
+    if type(prune_level) is not int or not 1 <= prune_level <= deepest:
+        raise ValueError(
+            f"prune_level must be 1 to {deepest} in a network of {deepest + 1} stages, not {prune_level!r}."
+        )
     kept = {name: plan[name][: prune_level + 1] for name in _PER_STAGE if isinstance(plan.get(name), list | tuple)}
     return plan | kept | {"n_stages": prune_level + 1}
 

@@ -59,7 +59,10 @@ class DeepSupervisionLoss(nn.Module):
             )
         sizes = [_spatial(targets[0] if self.full_scale else head) for head in heads]
         ready = self._ready_targets(heads, sizes, targets)
-        losses = [self._loss_of(head, size, ready[size]) for head, size in zip(heads, sizes, strict=True)]
+        losses = [
+            self._loss_of(head, size, ready[size], one_of_many=sizes.count(size) > 1)
+            for head, size in zip(heads, sizes, strict=True)
+        ]
         return torch.stack([weight * loss for weight, loss in zip(self.weights, losses, strict=True)]).sum()
 
     def _ready_targets(
@@ -84,16 +87,15 @@ class DeepSupervisionLoss(nn.Module):
             return target
         return self.loss.prepare(target, head.new_empty(1).expand(*head.shape[:2], *size))  # read for shape and type
 
-    def _loss_of(self, head: Tensor, size: Shape, target: Tensor | SegmentationTarget) -> Tensor:
-        if not self.full_scale:
-            return self.loss(head, target)
-
-        def at_full_size(logits: Tensor) -> Tensor:
+    def _loss_of(self, head: Tensor, size: Shape, target: Tensor | SegmentationTarget, one_of_many: bool) -> Tensor:
+        def at_its_size(logits: Tensor) -> Tensor:
             return self.loss(_resize(logits, size), target)
 
-        # All heads at full size would keep about as much for backward as the decoder does. Kept are the logits; the
+        # Many heads at full size would keep about as much for backward as the decoder does. Kept are the logits; the
         # loss of one head at a time is computed again.
-        return checkpoint(at_full_size, head, use_reentrant=False, preserve_rng_state=False)
+        if one_of_many:
+            return checkpoint(at_its_size, head, use_reentrant=False, preserve_rng_state=False)
+        return at_its_size(head)
 
 
 def halving_weights(heads: int) -> list[float]:

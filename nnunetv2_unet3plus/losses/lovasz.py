@@ -1,6 +1,6 @@
 """The Lovasz extension of the Jaccard loss (Berman et al., "The Lovasz-Softmax Loss", CVPR 2018)."""
 
-from torch import Tensor, cat
+from torch import Tensor, where, zeros_like
 
 from .base import Prediction, SegmentationLoss
 from .target import SegmentationTarget
@@ -11,7 +11,8 @@ class LovaszLoss(SegmentationLoss):
 
     For labels the Lovasz-softmax loss, whose errors are |g - p| (eq. 8 and 9); for regions, and for one foreground
     label, the Lovasz hinge, whose errors are max(0, 1 - logit * sign) (eq. 6 and 7), the logit of one label being its
-    lead over the background. Voxels that do not count have no error.
+    lead over the background. Voxels that do not count have no error. A class that a sample does not hold counts, too:
+    its worst voxel alone.
 
     Args:
         regions: See `SegmentationLoss`.
@@ -41,7 +42,10 @@ def jaccard_steps(true: Tensor) -> Tensor:
     Returns:
         Of the same shape; each row sums to 1.
     """
-    missed, added = true.cumsum(-1), (1 - true).cumsum(-1)
-    objects = true.sum(-1, keepdim=True)
-    loss = 1 - (objects - missed) / (objects + added)
-    return cat([loss[..., :1], loss[..., 1:] - loss[..., :-1]], dim=-1)
+    objects, missed, added = true.sum(-1, keepdim=True), true.cumsum(-1), (1 - true).cumsum(-1)
+    union = objects + added
+    # in closed form: differences of neighbouring losses would cancel on large maps
+    steps = where(true.bool(), 1 / union, (objects - missed) / (union * (union - 1).clamp(min=1)))
+    only_first = zeros_like(true)
+    only_first[..., 0] = 1  # without object the first wrong voxel costs all
+    return where(objects == 0, only_first, steps)

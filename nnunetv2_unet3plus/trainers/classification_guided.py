@@ -1,11 +1,9 @@
 """Training a network with a classification gate: presence targets, curves, thresholds."""
 
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import torch
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from nnunetv2_unet3plus.losses.presence import PresenceGuidedLoss
@@ -32,8 +30,6 @@ class ClassificationGuidedTrainer(DeclarativeTrainer):
         dataset_json: dict[str, Any],
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's own default
     ) -> None:
-        regions = PlansManager(plans).get_label_manager(dataset_json).has_regions
-        plans = with_architecture_option(plans, configuration, "regions", regions)
         super().__init__(plans, configuration, fold, dataset_json, device)
         for curve in CURVES:  # in nnU-Net's logger, so that checkpoints and W&B have them too
             self.logger.local_logger.my_fantastic_logging.setdefault(curve, [])
@@ -93,18 +89,6 @@ class ClassificationGuidedTrainer(DeclarativeTrainer):
         return sorted(
             (name for name, value in labels.items() if value != 0), key=lambda name: max(np.ravel(labels[name]))
         )
-
-
-def with_architecture_option(plans: dict[str, Any], configuration: str, name: str, value: Any) -> dict[str, Any]:
-    """Plans in which one configuration's architecture has an option more.
-
-    The plans of a model folder are what the network is built from at inference.
-    """
-    architecture = deepcopy(PlansManager(plans).get_configuration(configuration).configuration["architecture"])
-    architecture["arch_kwargs"][name] = value
-    plans = deepcopy(plans)
-    plans["configurations"][configuration]["architecture"] = architecture
-    return plans
 
 
 def _what_the_gate_cannot_learn(shares: list[float], names: list[str]) -> list[str]:

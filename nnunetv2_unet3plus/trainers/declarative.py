@@ -1,6 +1,7 @@
 """The base of our trainers: a variant says what it wants in a few class attributes."""
 
 import os
+from copy import deepcopy
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,7 +28,8 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
         full_scale_supervision: compare every head with the full-resolution target (UNet 3+, section 2.2) instead of
             each with a target of its own size.
         head_weights: number of heads to their weights.
-        added_options: arguments of `network_class` that the trainer itself writes into the plans.
+        added_options: arguments of `network_class` that plans may hold and the plan's own network does not know;
+            `regions` among them makes the trainer write into the plans whether the labels are regions.
     """
 
     network_class: ClassVar[type[nn.Module] | None] = None
@@ -46,6 +48,9 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
         dataset_json: dict[str, Any],
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's own default
     ) -> None:
+        if "regions" in self.added_options:
+            regions = PlansManager(plans).get_label_manager(dataset_json).has_regions
+            plans = with_architecture_option(plans, configuration, "regions", regions)
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.enable_deep_supervision = self.deep_supervision
 
@@ -186,6 +191,18 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
             f"-pl {self.plans_manager.experiment_planner_name} -gpu_memory_target {target} "
             f"-overwrite_plans_name {plans}, then nnUNetv2_train with -p {plans}."
         )
+
+
+def with_architecture_option(plans: dict[str, Any], configuration: str, name: str, value: Any) -> dict[str, Any]:
+    """Plans in which one configuration's architecture has an option more.
+
+    The plans of a model folder are what the network is built from at inference.
+    """
+    architecture = deepcopy(PlansManager(plans).get_configuration(configuration).configuration["architecture"])
+    architecture["arch_kwargs"][name] = value
+    plans = deepcopy(plans)
+    plans["configurations"][configuration]["architecture"] = architecture
+    return plans
 
 
 def _memory_of(device: torch.device) -> float:

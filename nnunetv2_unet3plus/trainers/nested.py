@@ -2,18 +2,48 @@
 
 from typing import Any, ClassVar
 
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
+from torch import nn
+
 from nnunetv2_unet3plus.architectures.unetplusplus import UNetPlusPlus
 from nnunetv2_unet3plus.architectures.unetsharp import UNetSharp
 from nnunetv2_unet3plus.losses import UNetPlusPlusLoss, UNetSharpLoss, equal_weights
 from nnunetv2_unet3plus.trainers.declarative import DeclarativeTrainer
 
 
-class nnUNetTrainerUNetPlusPlus(DeclarativeTrainer):
+class NestedTrainer(DeclarativeTrainer):
+    """What trainers of nested networks share: the branches count alike; plans may ask for fewer, or for their mean."""
+
+    head_weights = staticmethod(equal_weights)
+    added_options = frozenset({"regions", "prune_level", "inference_mode"})
+
+    @classmethod
+    def strides(cls, configuration_manager: ConfigurationManager) -> list[list[int]]:
+        """Of the stages that are built."""
+        kept = cls._options(configuration_manager).get("prune_level")
+        return super().strides(configuration_manager)[: kept + 1 if isinstance(kept, int) else None]
+
+    @classmethod
+    def _network(
+        cls, configuration: ConfigurationManager, input_channels: int, output_channels: int, deep_supervision: bool
+    ) -> nn.Module:
+        if not cls.deep_supervision and cls._options(configuration).get("inference_mode") == "accurate":
+            raise ValueError(
+                f'inference_mode "accurate" averages branches that {cls.__name__} has not trained: set it to "fast" '
+                "in the plans, or train with deep supervision."
+            )
+        return super()._network(configuration, input_channels, output_channels, deep_supervision)
+
+    @classmethod
+    def _options(cls, configuration: ConfigurationManager) -> dict[str, Any]:
+        return configuration.network_arch_init_kwargs | cls.network_options
+
+
+class nnUNetTrainerUNetPlusPlus(NestedTrainer):
     """Nested skips, a head on every node of the first row, cross-entropy and Dice."""
 
     network_class = UNetPlusPlus
     loss_class = UNetPlusPlusLoss
-    head_weights = staticmethod(equal_weights)
 
 
 class nnUNetTrainerUNetPlusPlusNoDS(nnUNetTrainerUNetPlusPlus):
@@ -40,12 +70,11 @@ class nnUNetTrainerUNetPlusPlusL3(nnUNetTrainerUNetPlusPlus):
     network_options: ClassVar[dict[str, Any]] = {"prune_level": 3}
 
 
-class nnUNetTrainerUNetSharp(DeclarativeTrainer):
+class nnUNetTrainerUNetSharp(NestedTrainer):
     """Nested and full-scale skips, heads on all branches, focal, Dice and Lovasz loss."""
 
     network_class = UNetSharp
     loss_class = UNetSharpLoss
-    head_weights = staticmethod(equal_weights)
 
 
 class nnUNetTrainerUNetSharpNoDS(nnUNetTrainerUNetSharp):
@@ -55,7 +84,7 @@ class nnUNetTrainerUNetSharpNoDS(nnUNetTrainerUNetSharp):
 
 
 class nnUNetTrainerUNetSharpL1(nnUNetTrainerUNetSharp):
-    """The pruned network trained alone: two stages."""
+    """The pruned network trained alone: two stages. Its branches are those of the first row."""
 
     network_options: ClassVar[dict[str, Any]] = {"prune_level": 1}
 

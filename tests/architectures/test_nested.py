@@ -135,7 +135,7 @@ class TestPruning:
             assert all(p.grad is not None for p in network.parameters())
 
 
-@pytest.mark.parametrize("level", [0, 5, -1])
+@pytest.mark.parametrize("level", [0, 5, -1, "2", 2.0, True])
 def test_level_that_is_not_there(level):
     with pytest.raises(ValueError, match="prune_level must be 1 to 4 in a network of 5 stages, not"):
         build(UNetSharp, prune_level=level)

@@ -123,13 +123,44 @@ def test_resume_after_kill(planned):
 @pytest.mark.parametrize(
     "trainer", ["nnUNetTrainerUNet3PlusCGM", "nnUNetTrainerUNet3PlusFocal", "nnUNetTrainerUNet3PlusNoDS",
                 "nnUNetTrainerUNet3PlusDiceCE", "nnUNetTrainerUNet3PlusPaper", "nnUNetTrainerHybridLoss",
-                "nnUNetTrainer"]
+                "nnUNetTrainerUNetPlusPlus", "nnUNetTrainerUNetPlusPlusNoDS", "nnUNetTrainerUNetSharpNoDS",
+                "nnUNetTrainerUNetSharpL2", "nnUNetTrainer"]
 )  # fmt: skip
 def test_every_trainer_of_any_length(planned, trainer):
     workspace, dataset = planned
     name = f"{trainer}_1epochs_2iters"
     train(workspace, dataset, trainer=name)
     assert (workspace.model_folder(dataset, name, "2d") / "fold_0" / "validation" / "summary.json").is_file()
+
+
+def test_pruned_model_is_an_ordinary_model_folder(planned):
+    """Predicted from its folder, and, under a plans name of its own, exported, imported and predicted."""
+    workspace, dataset = planned
+    trainer = "nnUNetTrainerUNetSharp_1epochs_6iters"
+    train(workspace, dataset, trainer=trainer)
+    whole, pruned = (
+        workspace.model_folder(dataset, trainer, "2d", plans) for plans in ("nnUNetPlans", "nnUNetPlansL1")
+    )
+    workspace.run("unet3plus", "prune", whole, "--level", 1, "-o", pruned)
+    sizes = [(model / "fold_0" / "checkpoint_final.pth").stat().st_size for model in (pruned, whole)]
+    assert sizes[0] < 0.1 * sizes[1]
+
+    archive, images = workspace.root / "pruned.zip", link_images(
+        workspace.raw / dataset / "imagesTr", workspace.root / "pruned_in", 2
+    )  # fmt: skip
+    workspace.run("nnUNetv2_export_model_to_zip", "-d", 4, "-o", archive, "-c", "2d", "-tr", trainer,
+                  "-p", "nnUNetPlansL1", "-f", 0)  # fmt: skip
+    elsewhere = Workspace(workspace.root / "pruned_elsewhere")
+    elsewhere.run("nnUNetv2_install_pretrained_model_from_zip", archive)
+    options = ("-i", images, "-f", 0, "-device", "cpu", "--disable_tta")
+    masks = [workspace.root / "pruned_out", elsewhere.root / "pruned_out"]
+    workspace.run("nnUNetv2_predict_from_modelfolder", "-m", pruned, "-o", masks[0], *options)
+    elsewhere.run("nnUNetv2_predict", "-d", 4, "-c", "2d", "-tr", trainer, "-p", "nnUNetPlansL1", "-o", masks[1],
+                  *options)  # fmt: skip
+    names = sorted(mask.name for mask in masks[0].glob("*.nii.gz"))
+    assert len(names) == 2
+    for name in names:
+        assert (masks[0] / name).read_bytes() == (masks[1] / name).read_bytes()
 
 
 GATED_TRAINER = "nnUNetTrainerUNet3PlusCGM_2epochs_6iters"

@@ -32,7 +32,9 @@ def test_lits_layout_of_real_ct(workspace):
     workspace.run("unet3plus", "convert", "lits", source, "--organ")
     workspace.run("nnUNetv2_plan_and_preprocess", "-d", 501, "-c", "2d", "--verify_dataset_integrity", "-np", 2)
     workspace.edit_plans("Dataset501_LiTS", "2d", batch_size=2)
-    trainer = "nnUNetTrainerUNet3Plus_4epochs_100iters"  # with 40, runs end anywhere between 0.38 and 0.67
+    # many short epochs: nnU-Net lowers the learning rate once an epoch, and with four of them it ends at a third of
+    # where it began; such runs ended anywhere between 0.38 and 0.67
+    trainer = "nnUNetTrainerUNet3Plus_20epochs_10iters"
     dice = train_predict_evaluate(workspace, "Dataset501_LiTS", "2d", trainer)
     print(f"real CT, 2d, {trainer}: Dice {dice:.3f} over the held-out scans of fold 0")
     assert dice > 0.5

@@ -187,3 +187,16 @@ def test_full_scale_keeps_the_logits_and_no_full_size_copies():
     ):
         loss(heads, [target])
     assert sum(kept) < 64  # weights and sums of the heads
+
+
+def test_many_heads_of_full_size_keep_only_their_logits():
+    heads = [torch.randn(1, 3, 32, 32, requires_grad=True) for _ in range(3)]
+    heads.append(torch.randn(1, 3, 16, 16, requires_grad=True))
+    targets = [torch.randint(0, 3, (1, 1, n, n)).float() for n in (32, 16)]
+    logits = {head.data_ptr() for head in heads}
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: kept.append(t.numel()) if t.data_ptr() not in logits else None, lambda t: t
+    ):
+        DeepSupervisionLoss(HybridLoss(), equal_weights(4))(heads, targets)
+    assert max(kept) <= 3 * 16 * 16  # those of the one head that has its size to itself

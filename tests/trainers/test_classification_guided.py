@@ -2,18 +2,15 @@
 
 import json
 import math
-import os
-import socket
 
 import pytest
 import torch
-from torch import distributed, multiprocessing
-from torch.nn.parallel import DistributedDataParallel
 
 from nnunetv2_unet3plus import trainers
 from nnunetv2_unet3plus.trainers import nnUNetTrainerUNet3Plus, nnUNetTrainerUNet3PlusCGM
 from nnunetv2_unet3plus.trainers.classification_guided import ClassificationGuidedTrainer
 from tests.trainers.conftest import LABELS
+from tests.trainers.two_processes import gradient_sizes, train_in_two_processes
 
 GUIDED = [
     trainer
@@ -22,15 +19,8 @@ GUIDED = [
 ]
 
 
-@pytest.fixture
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def gate_gradients(network):
-    return {name: p.grad.abs().sum().item() for name, p in network.named_parameters() if "gate." in name}
+def of_gate(gradients):
+    return {name: size for name, size in gradients.items() if "gate." in name}
 
 
 @pytest.mark.parametrize("labels", LABELS)
@@ -39,43 +29,17 @@ def test_every_weight_of_the_gate_learns(trainer_class, labels, make_trainer, ma
     trainer = make_trainer(trainer_class, labels)
     trainer.network.train()
     trainer.train_step(make_batch(trainer))
-    gradients = gate_gradients(trainer.network)
+    gradients = of_gate(gradient_sizes(trainer.network))
     assert len(gradients) == 2
     assert min(gradients.values()) > 0
 
 
-def _train_step_of_two(rank, trainer, batch, port, queue):
-    """One process of the DDP test: nnU-Net's train_step on a wrapped network."""
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2")
-    distributed.init_process_group("gloo", rank=rank, world_size=2)
-    trainer.network = DistributedDataParallel(trainer.network)
-    trainer.is_ddp = True
-    trainer.network.train()
-    for _ in range(2):  # DDP notices in the second step that a parameter was not used in the first
-        trainer.train_step(batch)
-    queue.put((rank, gate_gradients(trainer.network.module)))
-    distributed.barrier()
-    distributed.destroy_process_group()
-
-
 @pytest.mark.parametrize("trainer_class", GUIDED)
-def test_every_weight_of_the_gate_learns_under_ddp(trainer_class, make_trainer, make_batch, free_port):
+def test_every_weight_of_the_gate_learns_under_ddp(trainer_class, make_trainer, make_batch):
     trainer = make_trainer(trainer_class)
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    batches = [make_batch(trainer, seed) for seed in range(2)]
-    processes = [
-        context.Process(target=_train_step_of_two, args=(rank, trainer, batches[rank], free_port, queue))
-        for rank in range(2)
-    ]
-    for process in processes:
-        process.start()
-    gradients = dict(queue.get(timeout=120) for _ in processes)
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
-    assert gradients[0] == pytest.approx(gradients[1])
-    assert min(gradients[0].values()) > 0
+    first, second = map(of_gate, train_in_two_processes(trainer, [make_batch(trainer, seed) for seed in range(2)]))
+    assert first == pytest.approx(second)
+    assert min(first.values()) > 0
 
 
 def test_gate_learns_to_classify(make_trainer, make_batch):

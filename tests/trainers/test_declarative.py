@@ -22,10 +22,6 @@ from nnunetv2_unet3plus.trainers import (
     nnUNetTrainerUNet3PlusDiceCE,
     nnUNetTrainerUNet3PlusNoDS,
     nnUNetTrainerUNet3PlusPaper,
-    nnUNetTrainerUNetPlusPlus,
-    nnUNetTrainerUNetSharp,
-    nnUNetTrainerUNetSharpL2,
-    nnUNetTrainerUNetSharpL3,
 )
 from tests.trainers.conftest import LABELS, NETWORK, plans
 
@@ -115,24 +111,6 @@ def test_full_scale_needs_one_target_and_native_scale_one_a_head(make_trainer):
     assert make_trainer(nnUNetTrainerUNet3PlusNoDS)._get_deep_supervision_scales() is None
     # nnU-Net's network has no head on the deepest map
     assert make_trainer(nnUNetTrainerHybridLoss)._get_deep_supervision_scales() == native[:-1]
-
-
-def test_heads_of_a_size_share_a_target(make_trainer):
-    assert make_trainer(nnUNetTrainerUNetPlusPlus)._get_deep_supervision_scales() == [[1, 1]]
-    native = [[1, 1], [0.5, 0.5], [0.25, 0.25], [0.125, 0.125]]
-    assert make_trainer(nnUNetTrainerUNetSharp)._get_deep_supervision_scales() == native
-    assert len(make_trainer(nnUNetTrainerUNetSharp).loss.weights) == 6  # three on the row, three on the diagonal
-
-
-def test_isolated_network_is_the_pruned_one(make_trainer):
-    trainer = make_trainer(nnUNetTrainerUNetSharpL2)
-    assert list(trainer.network.decoder.nodes) == ["0_1", "1_1", "0_2"]
-    assert len(trainer.network.encoder.stages) == 3
-
-
-def test_isolated_network_needs_its_stages(make_trainer):
-    with pytest.raises(ValueError, match="prune_level must be 1 to 2 in a network of 3 stages, not 3"):
-        make_trainer(nnUNetTrainerUNetSharpL3, n_stages=3)
 
 
 class TestCostInLog:
