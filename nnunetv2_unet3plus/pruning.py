@@ -14,10 +14,10 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunetv2_unet3plus.doctor import find_trainer
 from nnunetv2_unet3plus.errors import UserError, explain
 from nnunetv2_unet3plus.trainers.declarative import with_architecture_option
 from nnunetv2_unet3plus.trainers.nested import NestedTrainer
@@ -98,10 +98,11 @@ def _prune_checkpoint(
         weights = checkpoint["network_weights"]
     except (OSError, RuntimeError, EOFError, LookupError, TypeError, UnpicklingError, ImportError) as error:
         raise UserError(f"{path}: not a readable checkpoint of nnU-Net; copy or train it again") from error
-    try:
-        trainer = recursive_find_trainer_class_by_name(trainer_name)
-    except RuntimeError as error:
-        raise UserError(f"{path}: its trainer {trainer_name} is not installed; unet3plus doctor lists ours") from error
+    trainer = find_trainer(trainer_name)
+    if not isinstance(trainer, type):
+        raise UserError(
+            f"{path}: nnU-Net finds no trainer {trainer_name}; install what brings it, see unet3plus doctor"
+        )
     _check(path, trainer)
     try:
         whole = _network(trainer, plans, dataset, configuration)

@@ -116,7 +116,10 @@ class TestBadInput:
         [
             (lambda checkpoint: checkpoint.pop("network_weights"), "not a readable checkpoint"),
             (lambda checkpoint: checkpoint["network_weights"].popitem(), "does not fit the plans.json"),
-            (lambda checkpoint: checkpoint.update(trainer_name="nnUNetTrainerElsewhere"), "is not installed"),
+            (
+                lambda checkpoint: checkpoint.update(trainer_name="nnUNetTrainerElsewhere"),
+                "finds no trainer nnUNetTrainerElsewhere",
+            ),
             (lambda checkpoint: checkpoint.update(trainer_name="nnUNetTrainer"), "trains no UNet++ or UNet#"),
         ],
     )

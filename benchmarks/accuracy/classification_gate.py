@@ -4,7 +4,7 @@
 
 Converts, plans (2d) and trains fold 0 of both with the same seed and budget, predicts the held-out scans with
 `nnUNetv2_predict`, mirroring included, and prints the table. What has been planned and trained in the workspace already
-is not made again. `--sparse IMAGE MASK LABEL` predicts one more scan, for one most of whose slices hold no organ.
+is not made again. `--sparse IMAGE MASK LABEL` predicts one more scan, such as one most of whose slices hold no organ.
 """
 
 import argparse
@@ -30,8 +30,8 @@ seed = int(sys.argv.pop())
 for start_from in (random.seed, numpy.random.seed, torch.manual_seed):
     start_from(seed)
 from nnunetv2.run.run_training import run_training_entry
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-nnUNetTrainer.get_allowed_n_proc_DA = lambda: 0  # augmentation in this process, which is the seeded one
+from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
+module.get_allowed_n_proc_DA = lambda: 0  # augmentation in this process, which is the seeded one
 run_training_entry()
 """
 

@@ -311,19 +311,15 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
 interpolate_taps.register_autograd(_backward, setup_context=_remember)
 
 
-def _check_kernel(kernel_size: Sequence[int]) -> None:
-    if any(k not in (1, 3) for k in kernel_size):
-        raise ValueError(
-            f"resize_conv knows kernels of 1 or 3 along each axis, not {tuple(kernel_size)}: "
-            "set kernel_sizes of this stage to 1 or 3."
-        )
-
-
 class _ResizeConv:
     """The constructor and forward shared by the 2D and the 3D operator."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Sequence[int], bias: bool = True) -> None:
-        _check_kernel(kernel_size)
+        if any(k not in (1, 3) for k in kernel_size):
+            raise ValueError(
+                f"resize_conv knows kernels of 1 or 3 along each axis, not {tuple(kernel_size)}: "
+                "set kernel_sizes of this stage to 1 or 3."
+            )
         super().__init__(in_channels, out_channels, kernel_size, padding=_same_padding(kernel_size), bias=bias)  # type: ignore[call-arg]
 
     def forward(self, x: Tensor, size: Sequence[int] | None = None) -> Tensor:
