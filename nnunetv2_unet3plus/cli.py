@@ -105,18 +105,30 @@ def _add_prune(commands: Commands) -> None:
         commands,
         "prune",
         "cut a trained UNet++ or UNet# down to its first levels, as an ordinary nnU-Net model folder",
-        "unet3plus prune nnUNet_results/Dataset501_LiTS/nnUNetTrainerUNetSharp__nnUNetPlans__2d --level 2 -o pruned",
+        "unet3plus prune nnUNet_results/Dataset501_LiTS/nnUNetTrainerUNetSharp__nnUNetPlans__2d --level 2 -o pruned\n"
+        "  unet3plus prune nnUNet_results/Dataset501_LiTS/nnUNetTrainerUNetSharp__nnUNetPlans__2d --auto -o pruned",
     )
     parser.add_argument("model_folder", type=Path, metavar="MODEL_FOLDER", help="trained model, with deep supervision")
-    parser.add_argument("--level", type=int, required=True, help="deepest level to keep, from 1")
+    parser.add_argument("--level", type=int, help="deepest level to keep, from 1")
+    parser.add_argument(
+        "--auto", action="store_true", help="measure all levels on the validation scans, keep the first good enough"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.5,
+        metavar="POINTS",
+        help="percentage points of Dice that --auto may lose (default: 0.5)",
+    )
+    parser.add_argument("--device", default=None, help="cpu, cuda or mps, for --auto (default: cuda if there is one)")
     parser.add_argument("-o", "--output", type=Path, required=True, help="new model folder")
     parser.set_defaults(run=_run_prune)
 
 
 def _run_prune(args: argparse.Namespace) -> int:
-    from nnunetv2_unet3plus import pruning  # imports torch
+    from nnunetv2_unet3plus.pruning import command  # imports torch
 
-    return pruning.run(args)
+    return command.run(args)
 
 
 def _add_plugin_path(commands: Commands) -> None:

@@ -79,11 +79,9 @@ class TextbookNestedDecoder(nn.Module):
     def __init__(self, decoder):
         super().__init__()
         self.depth = len(decoder.channels)
-        self.far_edges = decoder.far_edges
-        self.nodes = deepcopy(decoder.nodes)
-        for node in self.nodes.values():
-            for block in node.convs:
-                block.conv = block.all_modules[0] = plain_conv(block.conv)
+        # UNet# is what has heads on the diagonal
+        self.far_edges = decoder.style.far_edges if len(decoder.branches) > self.depth - 1 else None
+        self.nodes = plain_nodes(decoder.nodes)
         self.far = deepcopy(decoder.far)
         if self.far is not None:
             self.far.convs = nn.ModuleDict({key: plain_conv(conv) for key, conv in self.far.convs.items()})
@@ -108,6 +106,52 @@ class TextbookNestedDecoder(nn.Module):
         if self.far_edges:
             keys += [f"{row}_{deepest - row}" for row in range(1, self.depth)]
         return [self.seg_layers[key](maps[key]) for key in keys]
+
+
+class TextbookPlainUNet(nn.Module):
+    """U-Net: skip and upsampled map side by side, two convs."""
+
+    full_scale = False
+
+    def __init__(self, network):
+        super().__init__()
+        self.encoder = deepcopy(network.encoder)
+        self.decoder = TextbookDiagonalDecoder(network.decoder, self.full_scale)
+
+    def forward(self, x):
+        return self.decoder(self.encoder(x))
+
+
+class TextbookFullScaleUNet(TextbookPlainUNet):
+    """UNet 3+ as the UNet# paper has it: the raw maps of all scales side by side, two convs."""
+
+    full_scale = True
+
+
+class TextbookDiagonalDecoder(nn.Module):
+    def __init__(self, decoder, full_scale):
+        super().__init__()
+        self.full_scale = full_scale
+        self.strides = decoder.strides
+        self.nodes = plain_nodes(decoder.nodes)
+        self.seg_layers = nn.ModuleDict({key: plain_conv(head) for key, head in decoder.seg_layers.items()})
+
+    def forward(self, skips):
+        deepest = len(skips) - 1
+        decoded = [skips[-1]]
+        for i in reversed(range(deepest)):
+            finer = [pool(skips[k], self.strides[k + 1 : i + 1]) for k in range(i)] if self.full_scale else []
+            coarser = [upsample(x, skips[i].shape[2:]) for x in (decoded if self.full_scale else decoded[:1])]
+            decoded.insert(0, self.nodes[f"{i}_{deepest - i}"](torch.cat([*finer, skips[i], *coarser], dim=1)))
+        return [head(x) for head, x in zip(self.seg_layers.values(), decoded, strict=False)]
+
+
+def plain_nodes(nodes):
+    nodes = deepcopy(nodes)
+    for node in nodes.values():
+        for block in node.convs:
+            block.conv = block.all_modules[0] = plain_conv(block.conv)
+    return nodes
 
 
 def plain_conv(conv):

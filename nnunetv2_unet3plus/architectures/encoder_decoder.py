@@ -1,20 +1,14 @@
-"""What all our networks share: nnU-Net's encoder, built from the arguments a plans file holds."""
+"""What all our networks share: an encoder, and nnU-Net's ways to build, initialise and measure a network."""
 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from dynamic_network_architectures.architectures.abstract_arch import AbstractDynamicNetworkArchitectures
-from dynamic_network_architectures.building_blocks.helper import convert_conv_op_to_dim, maybe_convert_scalar_to_list
-from dynamic_network_architectures.building_blocks.plain_conv_encoder import PlainConvEncoder
-from dynamic_network_architectures.building_blocks.residual import BasicBlockD, BottleneckD
-from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
+from dynamic_network_architectures.building_blocks.helper import convert_conv_op_to_dim
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He, init_last_bn_before_add_to_0
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
-from torch.nn.modules.dropout import _DropoutNd
 
-IntPerStage = int | Sequence[int]
+from nnunetv2_unet3plus.building_blocks.plan_encoder import encoder_feature_map_size, plan_encoder
 
 _PER_STAGE = (
     "features_per_stage",
@@ -32,89 +26,42 @@ class EncoderDecoderNetwork(AbstractDynamicNetworkArchitectures):
 
     The arguments are those nnU-Net writes into a plans file, for ``PlainConvUNet`` (``n_conv_per_stage``) as for
     ``ResidualEncoderUNet`` (``n_blocks_per_stage``); a subclass can stand in for either as ``network_class_name``.
+    Another encoder is a mixin that overrides `topology` and `build_encoder`.
     """
 
+    encoder: Any
     decoder: Any
+    key_to_encoder = "encoder.stages"
 
-    def __init__(  # noqa: D417 - the arguments of nnU-Net's own networks are documented there
-        self,
-        input_channels: int,
-        n_stages: int,
-        features_per_stage: IntPerStage,
-        conv_op: type[_ConvNd],
-        kernel_sizes: int | Sequence[int | Sequence[int]],
-        strides: int | Sequence[int | Sequence[int]],
-        n_conv_per_stage: IntPerStage | None = None,
-        n_blocks_per_stage: IntPerStage | None = None,
-        n_conv_per_stage_decoder: IntPerStage | None = None,
-        conv_bias: bool = False,
-        norm_op: type[nn.Module] | None = None,
-        norm_op_kwargs: dict[str, Any] | None = None,
-        dropout_op: type[_DropoutNd] | None = None,
-        dropout_op_kwargs: dict[str, Any] | None = None,
-        nonlin: type[nn.Module] | None = None,
-        nonlin_kwargs: dict[str, Any] | None = None,
-        block: type[BasicBlockD] | type[BottleneckD] = BasicBlockD,
-        bottleneck_channels: IntPerStage | None = None,
-        stem_channels: int | None = None,
-        nonlin_first: bool = False,
-        pool: str = "conv",
+    def __init__(
+        self, input_channels: int, nonlin_first: bool = False, prune_level: int | None = None, **plan: Any
     ) -> None:
-        """Build the encoder; arguments not named here are those of ``PlainConvUNet`` and ``ResidualEncoderUNet``.
+        """Build the encoder.
 
         Args:
-            n_conv_per_stage: convs in each stage of a plain encoder; give this or ``n_blocks_per_stage``.
-            n_blocks_per_stage: residual blocks in each stage of a residual encoder.
-            n_conv_per_stage_decoder: accepted because plans hold it; the papers say how many convs a decoder has.
-            pool: "conv", "max" or "avg": how a plain encoder goes from stage to stage.
+            input_channels: channels of the images.
+            nonlin_first: conv - nonlin - norm instead of conv - norm - nonlin.
+            prune_level: build this many stages beyond the first alone; None for all.
+            **plan: what a plans file says about the encoder, see `plan_encoder`.
 
         Raises:
-            ValueError: for both or neither kind of encoder, fewer than two stages, a first stage with a stride, a
-                kernel other than 1 or 3 along an axis, or an unknown pool.
+            ValueError: for a level that the network does not have, and as `plan_encoder`.
         """
         super().__init__()
-        name = type(self).__name__
-        if (n_conv_per_stage is None) == (n_blocks_per_stage is None):
-            raise ValueError(
-                f"{name} takes n_conv_per_stage (plain encoder) or n_blocks_per_stage (residual encoder): give one."
-            )
-        if pool not in ("conv", "max", "avg"):
-            raise ValueError(f"pool must be 'conv', 'max' or 'avg', not {pool!r}.")
-        features = _per_stage(features_per_stage, n_stages)
-        kernels = [maybe_convert_scalar_to_list(conv_op, kernel) for kernel in _per_stage(kernel_sizes, n_stages)]
-        stage_strides = [maybe_convert_scalar_to_list(conv_op, stride) for stride in _per_stage(strides, n_stages)]
-        _check_topology(name, n_stages, kernels, stage_strides)
+        plan = first_stages(self.topology(plan), prune_level)
+        self.encoder = self.build_encoder(input_channels, nonlin_first=nonlin_first, **plan)
+        self.key_to_stem = "encoder.stem" if hasattr(self.encoder, "stem") else "encoder.stages.0"
+        self.keys_to_in_proj = _names_of_first_conv(self.encoder)
 
-        norm_and_nonlin = (norm_op, norm_op_kwargs, dropout_op, dropout_op_kwargs, nonlin, nonlin_kwargs)
-        topology = (input_channels, n_stages, features, conv_op, kernels, stage_strides)
-        if n_conv_per_stage is not None:
-            self.encoder: PlainConvEncoder | ResidualEncoder = PlainConvEncoder(
-                *topology,
-                n_conv_per_stage,
-                conv_bias,
-                *norm_and_nonlin,
-                return_skips=True,
-                nonlin_first=nonlin_first,
-                pool=pool,
-            )
-            self.key_to_stem = "encoder.stages.0"
-            in_proj = "encoder.stages.0.0.convs.0"
-        else:
-            self.encoder = ResidualEncoder(
-                *topology,
-                n_blocks_per_stage,
-                conv_bias,
-                *norm_and_nonlin,
-                block,
-                bottleneck_channels,
-                return_skips=True,
-                stem_channels=stem_channels,
-            )
-            self.key_to_stem = "encoder.stem"
-            in_proj = "encoder.stem.convs.0"
-        _let_pooling_keep_odd_rows(self.encoder)
-        self.key_to_encoder = "encoder.stages"
-        self.keys_to_in_proj = (f"{in_proj}.conv", f"{in_proj}.all_modules.0")
+    @classmethod
+    def topology(cls, plan: dict[str, Any]) -> dict[str, Any]:
+        """The plan's arguments as this network takes them."""
+        return plan
+
+    @staticmethod
+    def build_encoder(input_channels: int, **plan: Any) -> nn.Module:
+        """The encoder, which knows its ``output_channels``, ``strides``, ``kernel_sizes``, norm and nonlinearity."""
+        return plan_encoder(input_channels, **plan)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Segment.
@@ -139,7 +86,7 @@ class EncoderDecoderNetwork(AbstractDynamicNetworkArchitectures):
         dims = convert_conv_op_to_dim(self.encoder.conv_op)
         if len(input_size) != dims:
             raise ValueError(f"input_size is the spatial size alone: {dims} numbers, not {tuple(input_size)}.")
-        return _encoder_feature_map_size(self.encoder, input_size) + self.decoder.compute_conv_feature_map_size(
+        return encoder_feature_map_size(self.encoder, input_size) + self.decoder.compute_conv_feature_map_size(
             input_size
         )
 
@@ -167,44 +114,8 @@ def first_stages(plan: dict[str, Any], prune_level: int | None) -> dict[str, Any
     return plan | kept | {"n_stages": prune_level + 1}
 
 
-def _per_stage(value: Any, n_stages: int) -> list:
-    """One entry a stage: a single number stands for all of them."""
-    per_stage = [value] * n_stages if isinstance(value, int) else list(value)
-    if len(per_stage) != n_stages:
-        raise ValueError(f"A network of {n_stages} stages needs {n_stages} entries, not {len(per_stage)}: {value}")
-    return per_stage
-
-
-def _check_topology(name: str, n_stages: int, kernels: list[Sequence[int]], strides: list[Sequence[int]]) -> None:
-    if n_stages < 2:
-        raise ValueError(f"{name} joins stages: it needs at least 2, n_stages is {n_stages}.")
-    if any(s != 1 for s in strides[0]):
-        raise ValueError(
-            f"The first stage works at full resolution: set strides[0] to 1, not {tuple(strides[0])}; "
-            "its map is where the segmentation is made."
-        )
-    for stage, kernel in enumerate(kernels):
-        if any(k not in (1, 3) for k in kernel):
-            raise ValueError(
-                f"{name} knows kernels of 1 or 3 along each axis, stage {stage} has {tuple(kernel)}: "
-                "change kernel_sizes in the plans."
-            )
-
-
-def _let_pooling_keep_odd_rows(encoder: nn.Module) -> None:
-    """Make pooling, of stages and of residual shortcuts, round sizes up as strided convs do: any input size works."""
-    for module in encoder.modules():
-        if isinstance(module, nn.AvgPool2d | nn.AvgPool3d | nn.MaxPool2d | nn.MaxPool3d):
-            module.ceil_mode = True
-
-
-def _encoder_feature_map_size(encoder: PlainConvEncoder | ResidualEncoder, input_size: Sequence[int]) -> int:
-    """The encoder's own count, stage by stage where the stages pool: there its own count forgets the pooling."""
-    pools = isinstance(encoder, PlainConvEncoder) and any(len(stage) > 1 for stage in encoder.stages)
-    if not pools:
-        return int(encoder.compute_conv_feature_map_size(input_size))
-    size, total = list(input_size), np.int64(0)
-    for stage, stride in zip(encoder.stages, encoder.strides, strict=True):
-        size = [n // s for n, s in zip(size, stride, strict=True)]
-        total += stage[-1].compute_conv_feature_map_size(size)
-    return int(total)
+def _names_of_first_conv(encoder: nn.Module) -> tuple[str, ...]:
+    """Of the conv that takes the images; nnU-Net's blocks list each conv under two names."""
+    weights = {name: w for name, w in encoder.state_dict(keep_vars=True).items() if w.ndim > 2}
+    first = next(iter(weights.values()))
+    return tuple(f"encoder.{name.removesuffix('.weight')}" for name, w in weights.items() if w is first)

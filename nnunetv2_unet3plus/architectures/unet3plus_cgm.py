@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from nnunetv2_unet3plus.architectures.unet3plus import UNet3Plus
 from nnunetv2_unet3plus.building_blocks.classification_gate import DeepestMapGate
@@ -32,7 +32,7 @@ class UNet3PlusCGM(UNet3Plus):
         super().__init__(*args, **kwargs)
         classes = self.decoder.num_classes - (not regions)
         self.gate = DeepestMapGate(self.encoder.conv_op, self.encoder.output_channels[-1], classes)
-        self.gating = Gating(classes, regions, gating)
+        self.gatings = nn.ModuleList([Gating(classes, regions, gating)])
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Segment.
@@ -42,15 +42,15 @@ class UNet3PlusCGM(UNet3Plus):
 
         Returns:
             Logits `(B, num_classes, *size)`, gated in evaluation mode; with deep supervision a list, ungated logits of
-            full resolution first, then one coarser each, and last the gate's logits `(B, classes, 2)`.
+            full resolution first, then one coarser each, and last the gate's logits `(B, 1, classes, 2)`.
         """
         skips = self.encoder(x)
         if self.decoder.deep_supervision:
-            return [*self.decoder(skips), self.gate(skips[-1])]
+            return [*self.decoder(skips), self.gate(skips[-1]).unsqueeze(1)]
         if self.training:
             return self.decoder(skips)
-        return self.gating(self.gate(skips[-1]), x.shape[2:], lambda: self.decoder(skips))
+        return self.gatings[0](self.gate(skips[-1]), x.shape[2:], lambda: self.decoder(skips))
 
     def presence_logits(self, x: Tensor) -> Tensor:
-        """The gate's answer `(B, classes, 2)` alone, at the price of the encoder."""
-        return self.gate(self.encoder(x)[-1])
+        """The gate's answer `(B, 1, classes, 2)` alone, at the price of the encoder."""
+        return self.gate(self.encoder(x)[-1]).unsqueeze(1)

@@ -6,8 +6,9 @@ arXiv:2205.11759.
 
 from typing import Any
 
-from nnunetv2_unet3plus.architectures.encoder_decoder import EncoderDecoderNetwork, first_stages
-from nnunetv2_unet3plus.building_blocks.nested_decoder import FarEdges, InferenceMode, NestedDecoder
+from nnunetv2_unet3plus.architectures.encoder_decoder import EncoderDecoderNetwork
+from nnunetv2_unet3plus.building_blocks.concat_decoder import ConcatDecoder, FarEdges, InferenceMode, NodeStyle
+from nnunetv2_unet3plus.building_blocks.wiring import sharp
 
 
 class UNetSharp(EncoderDecoderNetwork):
@@ -36,25 +37,23 @@ class UNetSharp(EncoderDecoderNetwork):
             num_classes: channels of the logits.
             deep_supervision: return the logits of all heads.
             nonlin_first: conv - nonlin - norm instead of conv - norm - nonlin.
-            far_edges: "conv" (the paper's eq. 1) or "raw" (plain concatenation), see `NestedDecoder`.
+            far_edges: "conv" (the paper's eq. 1) or "raw" (plain concatenation), see `NodeStyle`.
             prune_level: keep the nodes X(i, j) with i + j up to this alone; None for all.
-            inference_mode: "fast" or "accurate", see `NestedDecoder`.
+            inference_mode: "fast" or "accurate", see `ConcatDecoder`.
             regions: outputs are independent regions, not exclusive labels with background first.
-            **plan: what a plans file says about the encoder, see `EncoderDecoderNetwork`.
+            **plan: what a plans file says about the encoder, see `plan_encoder`.
 
         Raises:
-            ValueError: for an option out of range, and as `EncoderDecoderNetwork`.
+            ValueError: for an option out of range, and as `plan_encoder`.
         """
-        if far_edges is None:
-            raise ValueError("far_edges of UNet# is 'conv' or 'raw'; without far edges it is UNetPlusPlus.")
-        super().__init__(input_channels, nonlin_first=nonlin_first, **first_stages(plan, prune_level))
-        self.decoder = NestedDecoder(
+        super().__init__(input_channels, nonlin_first, prune_level, **plan)
+        self.decoder = ConcatDecoder(
             self.encoder,
+            sharp(len(self.encoder.output_channels) - 1, diagonal_heads=prune_level is None),
             num_classes,
             deep_supervision,
             nonlin_first,
-            far_edges=far_edges,
+            style=NodeStyle(far_edges),
             inference_mode=inference_mode,
             regions=regions,
-            diagonal_heads=prune_level is None,
         )

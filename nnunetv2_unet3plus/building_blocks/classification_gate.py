@@ -41,7 +41,10 @@ class DeepestMapGate(nn.Module):
 
 
 class PooledGate(nn.Module):
-    """UNet#'s gate: global average and max pooling side by side, then one linear layer, or two for the deepest maps."""
+    """UNet#'s gate: global average and max pooling side by side, then one linear layer, or two for the deepest maps.
+
+    Each behind a batch norm, so training needs batches of two patches or more.
+    """
 
     def __init__(self, channels: int, classes: int, hidden: int | None = None) -> None:
         """Build the gate.
@@ -64,7 +67,16 @@ class PooledGate(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits `(B, classes, 2)`, absent and present, for a map `(B, channels, *grid)`."""
+        """Logits `(B, classes, 2)`, absent and present, for a map `(B, channels, *grid)`.
+
+        Raises:
+            ValueError: for a single patch in training.
+        """
+        if self.training and len(x) < 2:
+            raise ValueError(
+                "The batch norm of UNet#'s gates needs two patches or more on each GPU: raise batch_size in the plans, "
+                "or train without CGM."
+            )
         x = x.flatten(2)
         return self.layers(torch.cat([x.mean(2), x.amax(2)], dim=1)).unflatten(1, (-1, 2))
 
@@ -75,10 +87,10 @@ def presence_probability(gate_logits: Tensor) -> Tensor:
     It is 0.5 where the paper's argmax changes from absent to present.
 
     Args:
-        gate_logits: `(B, classes, 2)`.
+        gate_logits: `(B, ..., classes, 2)`.
 
     Returns:
-        Probabilities `(B, classes)`.
+        Probabilities `(B, ..., classes)`.
     """
     gate_logits = gate_logits.float()
     return torch.sigmoid(gate_logits[..., 1] - gate_logits[..., 0])

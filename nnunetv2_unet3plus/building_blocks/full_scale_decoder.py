@@ -12,27 +12,10 @@ from dynamic_network_architectures.building_blocks.plain_conv_encoder import Pla
 from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
 from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
 from torch import Tensor, nn
-from torch.nn import functional
 
+from nnunetv2_unet3plus.building_blocks.max_pool import max_pool
 from nnunetv2_unet3plus.building_blocks.resize_conv import matching_resize_conv
 from nnunetv2_unet3plus.building_blocks.winograd import wide_conv
-
-_MAX_POOL = {2: functional.max_pool2d, 3: functional.max_pool3d}
-
-
-def max_pool(x: Tensor, stride: Sequence[int]) -> Tensor:
-    """Non-overlapping max pooling; a last, incomplete window counts (ceil mode), so that no row of ``x`` is lost.
-
-    Args:
-        x: map of shape ``(B, C, *grid)``.
-        stride: window and stride an axis.
-
-    Returns:
-        Map of shape ``(B, C, *ceil(grid / stride))``, the grid a strided convolution with same padding gives.
-    """
-    if all(s == 1 for s in stride):
-        return x
-    return _MAX_POOL[len(stride)](x, tuple(stride), tuple(stride), ceil_mode=True)
 
 
 class FullScaleStage(nn.Module):

@@ -87,15 +87,21 @@ class Gating(nn.Module):
         Returns:
             Gated logits `(B, C, *size)`.
         """
-        probability = presence_probability(gate_logits)
+        if self.mode == "hard":
+            self.count.seen += len(gate_logits)
+            if not self._present(gate_logits).any():
+                self.count.skipped += len(gate_logits)
+                return self.background(gate_logits, size)
+        return self.guide(gate_logits, decode())
+
+    def guide(self, gate_logits: Tensor, logits: Tensor) -> Tensor:
+        """Apply the gate's answer `(B, classes, 2)` to logits `(B, C, *size)` that have been decoded."""
         if self.mode == "soft":
-            return self.soft(decode(), probability)
-        present = probability >= self.thresholds
-        self.count.seen += len(present)
-        if not present.any():
-            self.count.skipped += len(present)
-            return self.background(gate_logits, size)
-        return self.hard(decode(), present)
+            return self.soft(logits, presence_probability(gate_logits))
+        return self.hard(logits, self._present(gate_logits))
+
+    def _present(self, gate_logits: Tensor) -> Tensor:
+        return presence_probability(gate_logits) >= self.thresholds
 
     def hard(self, logits: Tensor, present: Tensor) -> Tensor:
         """Lower the absent classes `~present`, `(B, classes)`, to the margin below the reference."""

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.flop_counter import register_flop_formula
 
 # Output rows are computed in blocks that need about this many coarse rows: the matrices are banded, so the work per
 # row stays constant however large the grid. Smaller blocks cost calls, larger ones multiply by zeros.
@@ -186,14 +187,19 @@ def _work_fine(weight: Tensor, size: tuple[int, ...]) -> int:
 
 def _work_coarse(weight: Tensor, grid: tuple[int, ...], size: tuple[int, ...]) -> int:
     """Multiplications per sample of mixing channels on the coarse grid and multiplying by the matrices."""
-    work = prod(grid) * weight.numel()
-    resized = [n != m for n, m in zip(grid, size, strict=True)]
-    rows = [n * k if r else n for n, k, r in zip(grid, weight.shape[2:], resized, strict=True)]
-    for axis, (n, m) in enumerate(zip(grid, size, strict=True)):
-        if resized[axis]:
-            band = sum((stop - start) * (last - first) for start, stop, first, last in _blocks(n, m, rows[axis] // n))
-            work += weight.shape[0] * band * prod(rows[:axis] + rows[axis + 1 :])
-            rows[axis] = m
+    taps = [1 if n == m else k for n, m, k in zip(grid, size, weight.shape[2:], strict=True)]
+    return prod(grid) * weight.numel() + _work_of_matrices(weight.shape[0], grid, size, taps)
+
+
+def _work_of_matrices(channels: int, grid: Sequence[int], size: Sequence[int], taps: Sequence[int]) -> int:
+    """Multiplications per sample by the matrices of all axes, the last axis first."""
+    work, rows = 0, [n * k for n, k in zip(grid, taps, strict=True)]
+    for axis in reversed(range(len(grid))):
+        n, m, k = grid[axis], size[axis], taps[axis]
+        if (n, k) != (m, 1):
+            band = sum((stop - start) * (last - first) for start, stop, first, last in _blocks(n, m, k))
+            work += channels * band * prod(rows[:axis] + rows[axis + 1 :])
+        rows[axis] = m
     return work
 
 
@@ -309,6 +315,13 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
 
 
 interpolate_taps.register_autograd(_backward, setup_context=_remember)
+
+
+@register_flop_formula(torch.ops.nnunetv2_unet3plus.interpolate_taps)
+def _flop(y: torch.Size, size: Sequence[int], taps: Sequence[int], *_: Any, **__: Any) -> int:
+    """For PyTorch's counter: two a multiplication."""
+    samples, channels, *grid = y
+    return 2 * samples * _work_of_matrices(channels // prod(taps), grid, size, taps)
 
 
 class _ResizeConv:

@@ -46,12 +46,12 @@ class PresenceRecord:
         self._sums: Tensor | None = None
 
     def add(self, gate_logits: Tensor, target: PresenceTarget) -> None:
-        """Count one batch."""
+        """Count one batch; several gates are one that is right as often as they are on average."""
         counts = target.counts[:, None]
-        right = ((gate_logits[..., 1] >= gate_logits[..., 0]) == target.present) & counts
+        right = ((gate_logits[..., 1] >= gate_logits[..., 0]) == target.present[:, None]).double().mean(1) * counts
         empty = ~target.present.any(1, keepdim=True) & counts
         held = (target.present & counts).sum(0)
-        sums = torch.cat([torch.stack([counts.sum(), empty.sum(), right.sum()]), held]).double()
+        sums = torch.cat([torch.stack([counts.sum(), empty.sum(), right.sum()]), held])
         self._sums = sums if self._sums is None else self._sums + sums
 
     def share_of_patches(self) -> list[float]:
@@ -71,9 +71,9 @@ class PresenceRecord:
 
 
 class PresenceGuidedLoss(nn.Module):
-    """A segmentation loss plus the binary cross-entropy of the gate, weight 1 (UNet 3+, section 2.3).
+    """A segmentation loss plus the binary cross-entropy of the gates, weight 1 (UNet 3+, section 2.3).
 
-    The gate's two outputs a class are compared, as probabilities of their own, with (absent, present), and averaged.
+    A gate's two outputs a class are compared, as probabilities of their own, with (absent, present), and averaged.
 
     Attributes:
         record: accuracy and share of empty patches.
@@ -97,24 +97,25 @@ class PresenceGuidedLoss(nn.Module):
         """The summed loss, a scalar.
 
         Args:
-            outputs: the segmentation's logits of every head, and last the gate's, `(B, classes, 2)`.
+            outputs: the segmentation's logits of every head, and last the gates', `(B, gates, classes, 2)`.
             targets: nnU-Net's targets, finest first.
         """
         *segmentations, gate_logits = outputs
         finest = targets if isinstance(targets, Tensor) else targets[0]
-        target = PresenceTarget(finest, gate_logits.shape[1], self.regions, self.ignore_label)
+        target = PresenceTarget(finest, gate_logits.shape[2], self.regions, self.ignore_label)
         with torch.no_grad():
             self.record.add(gate_logits, target)
         return self.segmentation_loss(segmentations, targets) + presence_loss(gate_logits, target)
 
 
 def presence_loss(gate_logits: Tensor, target: PresenceTarget) -> Tensor:
-    """Binary cross-entropy in float32 over the patches that count; 0 if none does.
+    """Binary cross-entropy in float32, the mean over gates, classes and the patches that count; 0 if none does.
 
     Args:
-        gate_logits: `(B, classes, 2)`.
+        gate_logits: `(B, gates, classes, 2)`.
         target: what the patches hold.
     """
-    one_hot = torch.stack([~target.present, target.present], dim=2).float()
-    per_patch = functional.binary_cross_entropy_with_logits(gate_logits.float(), one_hot, reduction="none").mean((1, 2))
+    one_hot = torch.stack([~target.present, target.present], dim=2).float()[:, None].expand_as(gate_logits)
+    per_voice = functional.binary_cross_entropy_with_logits(gate_logits.float(), one_hot, reduction="none")
+    per_patch = per_voice.mean((1, 2, 3))
     return (per_patch * target.counts).sum() / target.counts.sum().clamp(min=1)

@@ -1,5 +1,25 @@
 """nnU-Net trainers, one file a family."""
 
+from nnunetv2_unet3plus.trainers.baselines import (
+    nnUNetTrainerAttentionUNet,
+    nnUNetTrainerDeepLabV3,
+    nnUNetTrainerDeepLabV3Plus,
+    nnUNetTrainerPSPNet,
+)
+from nnunetv2_unet3plus.trainers.imagenet import (
+    nnUNetTrainerUNet3PlusResNet101,
+    nnUNetTrainerUNet3PlusResNet101ImageNet,
+    nnUNetTrainerUNet3PlusVGG16,
+    nnUNetTrainerUNet3PlusVGG16ImageNet,
+    nnUNetTrainerUNetPlusPlusResNet101,
+    nnUNetTrainerUNetPlusPlusResNet101ImageNet,
+    nnUNetTrainerUNetPlusPlusVGG16,
+    nnUNetTrainerUNetPlusPlusVGG16ImageNet,
+    nnUNetTrainerUNetSharpResNet101,
+    nnUNetTrainerUNetSharpResNet101ImageNet,
+    nnUNetTrainerUNetSharpVGG16,
+    nnUNetTrainerUNetSharpVGG16ImageNet,
+)
 from nnunetv2_unet3plus.trainers.nested import (
     nnUNetTrainerUNetPlusPlus,
     nnUNetTrainerUNetPlusPlusL1,
@@ -7,10 +27,16 @@ from nnunetv2_unet3plus.trainers.nested import (
     nnUNetTrainerUNetPlusPlusL3,
     nnUNetTrainerUNetPlusPlusNoDS,
     nnUNetTrainerUNetSharp,
+    nnUNetTrainerUNetSharpCGM,
     nnUNetTrainerUNetSharpL1,
     nnUNetTrainerUNetSharpL2,
     nnUNetTrainerUNetSharpL3,
     nnUNetTrainerUNetSharpNoDS,
+)
+from nnunetv2_unet3plus.trainers.papers import (
+    nnUNetTrainerUNet3PlusPaper,
+    nnUNetTrainerUNetPaper,
+    nnUNetTrainerWideUNetPaper,
 )
 from nnunetv2_unet3plus.trainers.unet3plus import (
     nnUNetTrainerHybridLoss,
@@ -19,25 +45,53 @@ from nnunetv2_unet3plus.trainers.unet3plus import (
     nnUNetTrainerUNet3PlusDiceCE,
     nnUNetTrainerUNet3PlusFocal,
     nnUNetTrainerUNet3PlusNoDS,
-    nnUNetTrainerUNet3PlusPaper,
+)
+from nnunetv2_unet3plus.trainers.vnet import (
+    nnUNetTrainerVNet,
+    nnUNetTrainerVNet3Plus,
+    nnUNetTrainerVNetPlusPlus,
+    nnUNetTrainerVNetSharp,
 )
 
 __all__ = [
+    "nnUNetTrainerAttentionUNet",
+    "nnUNetTrainerDeepLabV3",
+    "nnUNetTrainerDeepLabV3Plus",
     "nnUNetTrainerHybridLoss",
+    "nnUNetTrainerPSPNet",
     "nnUNetTrainerUNet3Plus",
     "nnUNetTrainerUNet3PlusCGM",
     "nnUNetTrainerUNet3PlusDiceCE",
     "nnUNetTrainerUNet3PlusFocal",
     "nnUNetTrainerUNet3PlusNoDS",
     "nnUNetTrainerUNet3PlusPaper",
+    "nnUNetTrainerUNet3PlusResNet101",
+    "nnUNetTrainerUNet3PlusResNet101ImageNet",
+    "nnUNetTrainerUNet3PlusVGG16",
+    "nnUNetTrainerUNet3PlusVGG16ImageNet",
+    "nnUNetTrainerUNetPaper",
     "nnUNetTrainerUNetPlusPlus",
     "nnUNetTrainerUNetPlusPlusL1",
     "nnUNetTrainerUNetPlusPlusL2",
     "nnUNetTrainerUNetPlusPlusL3",
     "nnUNetTrainerUNetPlusPlusNoDS",
+    "nnUNetTrainerUNetPlusPlusResNet101",
+    "nnUNetTrainerUNetPlusPlusResNet101ImageNet",
+    "nnUNetTrainerUNetPlusPlusVGG16",
+    "nnUNetTrainerUNetPlusPlusVGG16ImageNet",
     "nnUNetTrainerUNetSharp",
+    "nnUNetTrainerUNetSharpCGM",
     "nnUNetTrainerUNetSharpL1",
     "nnUNetTrainerUNetSharpL2",
     "nnUNetTrainerUNetSharpL3",
     "nnUNetTrainerUNetSharpNoDS",
+    "nnUNetTrainerUNetSharpResNet101",
+    "nnUNetTrainerUNetSharpResNet101ImageNet",
+    "nnUNetTrainerUNetSharpVGG16",
+    "nnUNetTrainerUNetSharpVGG16ImageNet",
+    "nnUNetTrainerVNet",
+    "nnUNetTrainerVNet3Plus",
+    "nnUNetTrainerVNetPlusPlus",
+    "nnUNetTrainerVNetSharp",
+    "nnUNetTrainerWideUNetPaper",
 ]

@@ -16,7 +16,8 @@ CURVES = ("gate_accuracy", "gate_accuracy_validation", "empty_patches")
 class ClassificationGuidedTrainer(DeclarativeTrainer):
     """Adds the gate's loss to the segmentation's, logs how well it classifies, and calibrates it when training ends.
 
-    Its networks take `regions` and have `gating` and `presence_logits`, as `UNet3PlusCGM`. Deep supervision stays on:
+    Its networks take `regions` and have `gatings` and, in the same order, `presence_logits`, as `UNet3PlusCGM`: the
+    first of the gates is the one that may keep a patch from the decoder. Deep supervision stays on:
     it is what tells such a network to return the gate's logits.
     """
 
@@ -70,10 +71,14 @@ class ClassificationGuidedTrainer(DeclarativeTrainer):
         network.eval()
         scans = validation_tiles(self, network)
         thresholds = choose_thresholds(scans)
-        network.gating.thresholds.copy_(thresholds)
-        skipped = torch.cat([(scan.probability < thresholds).all(1) for scan in scans])
+        for gating, of_gate in zip(network.gatings, thresholds, strict=True):
+            gating.thresholds.copy_(of_gate)
+        skipped = torch.cat([(scan.probability[:, 0] < thresholds[0]).all(1) for scan in scans])
         lost = max(scan.lost(thresholds).max().item() for scan in scans)
-        chosen = ", ".join(f"{n} {t:.2g}" for n, t in zip(self._class_names(), thresholds.tolist(), strict=True))
+        chosen = ", ".join(
+            f"{name} {' '.join(f'{t:.2g}' for t in of_class)}"
+            for name, of_class in zip(self._class_names(), thresholds.T.tolist(), strict=True)
+        )
         self.print_to_log_file(
             f"Gate thresholds, below which a class is absent: {chosen}. Of the {len(skipped)} tiles and mirror images "
             f"of the validation scans they skip {skipped.float().mean():.1%}; the most that is lost of a class in a "

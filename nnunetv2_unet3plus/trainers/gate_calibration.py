@@ -26,7 +26,7 @@ class ScanTiles:
     """What a gate says about the tiles of a scan and their mirror images, and what they hold.
 
     Attributes:
-        probability: `P(present)`, `(tiles, classes)`.
+        probability: `P(present)`, `(tiles, gates, classes)`.
         share: of the class's voxels in the scan, those that lie in the tile, `(tiles, classes)`; each column sums to
             1, or to 0 where the scan does not hold the class.
     """
@@ -35,39 +35,40 @@ class ScanTiles:
     share: Tensor
 
     def lost(self, thresholds: Tensor) -> Tensor:
-        """Of the voxels of each class, the share in tiles that are called absent; `(classes,)`."""
-        return (self.share * (self.probability < thresholds)).sum(0)
+        """Of the voxels of each class, the share in tiles that a gate calls absent; `(classes,)`."""
+        return (self.share * (self.probability < thresholds).any(1)).sum(0)
 
 
 def choose_thresholds(scans: Sequence[ScanTiles]) -> Tensor:
     """The largest thresholds, up to 0.5, at which no scan loses more than `TOLERATED_LOSS` of a class.
 
-    A class that no tile holds, or that every tile holds, gets 0, which gates nothing: in the one case there is no
-    evidence of what would be lost, in the other nothing to win.
+    Several gates may lose an equal part of it each. A class that no tile holds, or that every tile holds, gets 0, which
+    gates nothing: in the one case there is no evidence of what would be lost, in the other nothing to win.
 
     Args:
         scans: the validation scans.
 
     Returns:
-        Thresholds `(classes,)`.
+        Thresholds `(gates, classes)`.
     """
-    thresholds = torch.stack([_largest_threshold(scan) for scan in scans]).amin(0)
+    thresholds = torch.stack([_largest_thresholds(scan) for scan in scans]).amin(0)
     holds = torch.cat([scan.share > 0 for scan in scans])
     return thresholds.where(holds.any(0) & ~holds.all(0), torch.zeros(()))
 
 
-def _largest_threshold(scan: ScanTiles) -> Tensor:
+def _largest_thresholds(scan: ScanTiles) -> Tensor:
     """The probability of the first tile, in rising order, that must not be lost; 0.5 if that is lower."""
     probability, order = scan.probability.sort(0)
-    lost = scan.share.gather(0, order).cumsum(0)
-    return probability.masked_fill(lost <= TOLERATED_LOSS, DEFAULT_THRESHOLD).amin(0).clamp(max=DEFAULT_THRESHOLD)
+    lost = scan.share[:, None].expand_as(order).gather(0, order).cumsum(0)
+    tolerated = TOLERATED_LOSS / probability.shape[1]
+    return probability.masked_fill(lost <= tolerated, DEFAULT_THRESHOLD).amin(0).clamp(max=DEFAULT_THRESHOLD)
 
 
 def validation_tiles(trainer: nnUNetTrainer, network: nn.Module) -> list[ScanTiles]:
     """What the gate says about every tile of the fold's validation scans, mirrored views included, and what is true.
 
-    The tiles are those of nnU-Net's prediction: same size, steps, padding, mirrorings and precision. Only the encoder
-    runs. Under DDP every process takes a part of the scans and gets the tiles of all.
+    The tiles are those of nnU-Net's prediction: same size, steps, padding, mirrorings and precision. Of the network
+    only what the gates need runs. Under DDP every process takes a part of the scans and gets the tiles of all.
 
     Args:
         trainer: initialised, with preprocessed validation scans.

@@ -7,7 +7,9 @@ from torch import nn
 
 from nnunetv2_unet3plus.architectures.unetplusplus import UNetPlusPlus
 from nnunetv2_unet3plus.architectures.unetsharp import UNetSharp
+from nnunetv2_unet3plus.architectures.unetsharp_cgm import UNetSharpCGM
 from nnunetv2_unet3plus.losses import UNetPlusPlusLoss, UNetSharpLoss, equal_weights
+from nnunetv2_unet3plus.trainers.classification_guided import ClassificationGuidedTrainer
 from nnunetv2_unet3plus.trainers.declarative import DeclarativeTrainer
 
 
@@ -81,6 +83,13 @@ class nnUNetTrainerUNetSharpNoDS(nnUNetTrainerUNetSharp):
     """Only the last node of the first row is supervised."""
 
     deep_supervision = False
+
+
+class nnUNetTrainerUNetSharpCGM(ClassificationGuidedTrainer, nnUNetTrainerUNetSharp):
+    """With a classification gate on every branch; skips the decoder where a patch holds nothing."""
+
+    network_class = UNetSharpCGM
+    added_options = NestedTrainer.added_options
 
 
 class nnUNetTrainerUNetSharpL1(nnUNetTrainerUNetSharp):

@@ -2,12 +2,9 @@
 
 from typing import ClassVar
 
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
-from torch import nn
-
-from nnunetv2_unet3plus.architectures.unet3plus import UNet3Plus, unet3plus_paper
+from nnunetv2_unet3plus.architectures.unet3plus import UNet3Plus
 from nnunetv2_unet3plus.architectures.unet3plus_cgm import UNet3PlusCGM
-from nnunetv2_unet3plus.losses import FocalLoss, HybridLoss, SegmentationLoss, equal_weights
+from nnunetv2_unet3plus.losses import FocalLoss, HybridLoss, SegmentationLoss
 from nnunetv2_unet3plus.trainers.classification_guided import ClassificationGuidedTrainer
 from nnunetv2_unet3plus.trainers.declarative import DeclarativeTrainer
 
@@ -48,27 +45,3 @@ class nnUNetTrainerHybridLoss(DeclarativeTrainer):
     """nnU-Net's own network with UNet 3+'s hybrid loss: what the loss alone changes."""
 
     loss_class = HybridLoss
-
-
-class nnUNetTrainerUNet3PlusPaper(nnUNetTrainerUNet3Plus):
-    """The paper's network as published: five stages of 64 to 1024 features, whatever the plan's topology. 2D."""
-
-    head_weights = staticmethod(equal_weights)
-
-    @classmethod
-    def strides(cls, configuration_manager: ConfigurationManager) -> list[list[int]]:
-        """The paper's own: four times half the size."""
-        dims = len(configuration_manager.patch_size)
-        if dims != 2:
-            raise ValueError(
-                f"{cls.__name__} is the paper's 2D network: train it with the configuration 2d, "
-                "or nnUNetTrainerUNet3Plus with this one."
-            )
-        return [[1] * dims] + [[2] * dims] * 4
-
-    @classmethod
-    def _network(
-        cls, configuration: ConfigurationManager, input_channels: int, output_channels: int, deep_supervision: bool
-    ) -> nn.Module:
-        network = unet3plus_paper(input_channels, output_channels, deep_supervision)
-        return network.apply(network.initialize)

@@ -9,11 +9,14 @@ from dynamic_network_architectures.building_blocks.residual import BottleneckD
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
 
+from nnunetv2_unet3plus.architectures.unet import UNet
 from nnunetv2_unet3plus.architectures.unet3plus import UNet3Plus
+from nnunetv2_unet3plus.architectures.unet3plus_raw import UNet3PlusRaw
 from nnunetv2_unet3plus.architectures.unetplusplus import UNetPlusPlus
 from nnunetv2_unet3plus.architectures.unetsharp import UNetSharp
+from nnunetv2_unet3plus.architectures.vnet import VNet, VNet3Plus, VNetEncoded, VNetPlusPlus, VNetSharp
 from tests.architectures.plans import arch_kwargs, input_size, plan_name, spread_of
-from tests.textbook import TextbookNestedUNet, TextbookUNet3Plus
+from tests.textbook import TextbookFullScaleUNet, TextbookNestedUNet, TextbookPlainUNet, TextbookUNet3Plus
 
 PLANS = [
     {"dims": dims, "encoder": encoder, "n_stages": n_stages, "anisotropic": anisotropic}
@@ -23,14 +26,52 @@ PLANS = [
     for anisotropic in (False, True)
 ] + [{"dims": 2, "encoder": "plain", "n_stages": 9, "anisotropic": True}]
 
+
+def one_head(n):
+    return [0]
+
+
+def one_a_stage(n):
+    return list(range(n))
+
+
+def one_a_level(n):
+    return [0] * (n - 1)
+
+
+def one_a_level_and_a_stage(n):
+    return [0] * (n - 1) + list(range(1, n))
+
+
 # class, its options, its textbook form, the stage of every head in a network of n stages
 ARCHITECTURES = {
-    "UNet3Plus": (UNet3Plus, {}, TextbookUNet3Plus, lambda n: list(range(n))),
-    "UNetPlusPlus": (UNetPlusPlus, {}, TextbookNestedUNet, lambda n: [0] * (n - 1)),
-    "UNetSharp": (UNetSharp, {}, TextbookNestedUNet, lambda n: [0] * (n - 1) + list(range(1, n))),
-    "UNetSharp-raw": (UNetSharp, {"far_edges": "raw"}, TextbookNestedUNet, lambda n: [0] * (n - 1) + list(range(1, n))),
+    "UNet3Plus": (UNet3Plus, {}, TextbookUNet3Plus, one_a_stage),
+    "UNetPlusPlus": (UNetPlusPlus, {}, TextbookNestedUNet, one_a_level),
+    "UNetSharp": (UNetSharp, {}, TextbookNestedUNet, one_a_level_and_a_stage),
+    "UNetSharp-raw": (UNetSharp, {"far_edges": "raw"}, TextbookNestedUNet, one_a_level_and_a_stage),
+    "UNet": (UNet, {}, TextbookPlainUNet, one_head),
+    "UNet3PlusRaw": (UNet3PlusRaw, {}, TextbookFullScaleUNet, one_a_stage),
+    "VNet": (VNet, {}, TextbookPlainUNet, one_head),
+    "VNetPlusPlus": (VNetPlusPlus, {}, TextbookNestedUNet, one_a_level),
+    "VNet3Plus": (VNet3Plus, {}, TextbookFullScaleUNet, one_a_stage),
+    "VNetSharp": (VNetSharp, {}, TextbookNestedUNet, one_a_level_and_a_stage),
 }
+HAS_OWN_ENCODER = [
+    name for name, (network_class, *_) in ARCHITECTURES.items() if issubclass(network_class, VNetEncoded)
+]
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
+with_stock_encoder = pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name not in HAS_OWN_ENCODER])
+
+
+def on_every(plans):
+    """All pairs of architecture and plan; to an encoder of its own plain and residual plans are the same."""
+    pairs = [
+        pytest.param(name, plan, id=f"{name}-{plan_name(plan)}")
+        for name in ARCHITECTURES
+        for plan in plans
+        if plan["encoder"] == "plain" or name not in HAS_OWN_ENCODER
+    ]
+    return pytest.mark.parametrize(("name", "plan"), pairs)
 
 
 def build(name, kwargs, deep_supervision=True, num_classes=3, **options):
@@ -42,8 +83,7 @@ def build(name, kwargs, deep_supervision=True, num_classes=3, **options):
     return network
 
 
-@every_architecture
-@pytest.mark.parametrize("plan", PLANS, ids=plan_name)
+@on_every(PLANS)
 def test_forward_backward_on_every_plan(plan, name):
     kwargs = arch_kwargs(**plan, width=2)
     network = build(name, kwargs)
@@ -62,8 +102,7 @@ def test_forward_backward_on_every_plan(plan, name):
     assert all(p.grad.isfinite().all() for p in network.parameters())
 
 
-@every_architecture
-@pytest.mark.parametrize("plan", PLANS, ids=plan_name)
+@on_every(PLANS)
 def test_trained_weights_load_strictly_for_inference(plan, name):
     kwargs = arch_kwargs(**plan, width=2)
     trained, inference = build(name, kwargs), build(name, kwargs, deep_supervision=False)
@@ -77,8 +116,7 @@ def test_trained_weights_load_strictly_for_inference(plan, name):
         assert logits.equal(trained(x))
 
 
-@every_architecture
-@pytest.mark.parametrize("plan", [p for p in PLANS if p["n_stages"] in (3, 5)], ids=plan_name)
+@on_every([plan for plan in PLANS if plan["n_stages"] in (3, 5)])
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 def test_equals_textbook_in_outputs_and_gradients(plan, norm, name):
     kwargs = arch_kwargs(**plan, width=4)
@@ -133,24 +171,48 @@ class TestInNnunet:
         assert isinstance(network, network_class)
         assert network(torch.randn(1, 1, 32, 32))[0].shape == (1, 2, 32, 32)
 
+    def test_feature_map_size_wants_spatial_size(self, name):
+        with pytest.raises(ValueError, match="2 numbers"):
+            build(name, arch_kwargs(2)).compute_conv_feature_map_size((1, 1, 32, 32))
+
+    def test_names_of_what_pretrained_weights_are_loaded_into(self, name):
+        network = build(name, arch_kwargs(2))
+        state = network.state_dict()
+        assert any(key.startswith(network.key_to_encoder) for key in state)
+        assert any(key.startswith(network.key_to_stem) for key in state)
+        assert {state[f"{key}.weight"].shape[1] for key in network.keys_to_in_proj} == {2}
+
+
+@with_stock_encoder
+class TestStockEncoder:
     @pytest.mark.parametrize(("encoder", "stock_class"), [("plain", PlainConvUNet), ("residual", ResidualEncoderUNet)])
     def test_encoder_is_the_stock_one(self, encoder, stock_class, name):
         kwargs = arch_kwargs(2, encoder)
         stock = stock_class(2, num_classes=3, **kwargs)
         network = build(name, kwargs)
         network.encoder.load_state_dict(stock.encoder.state_dict(), strict=True)
-        state = network.state_dict()
-        assert any(key.startswith(network.key_to_encoder) for key in state)
-        assert any(key.startswith(network.key_to_stem) for key in state)
-        assert all(f"{key}.weight" in state for key in network.keys_to_in_proj)
+        assert network.key_to_stem == stock.key_to_stem
+        assert set(network.keys_to_in_proj) == set(stock.keys_to_in_proj)
+
+    def test_bottleneck_blocks_and_wide_stem(self, name):
+        kwargs = arch_kwargs(2, "residual") | {"block": BottleneckD, "bottleneck_channels": 4, "stem_channels": 6}
+        assert build(name, kwargs)(torch.randn(2, 2, 32, 32))[0].shape == (2, 3, 32, 32)
+
+    def test_unknown_pooling(self, name):
+        with pytest.raises(ValueError, match="'conv', 'max' or 'avg', not 'mean'"):
+            build(name, arch_kwargs(2), pool="mean")
+
+    @pytest.mark.parametrize("both", [True, False])
+    def test_encoder_must_be_plain_or_residual(self, both, name):
+        kwargs = arch_kwargs(2) | {"n_blocks_per_stage": [1] * 5}
+        if not both:
+            del kwargs["n_conv_per_stage"], kwargs["n_blocks_per_stage"]
+        with pytest.raises(ValueError, match="give one"):
+            build(name, kwargs)
 
     def test_residual_blocks_start_as_identity(self, name):
         network = build(name, arch_kwargs(2, "residual"))
         assert network.encoder.stages[1].blocks[0].conv2.norm.weight.count_nonzero() == 0
-
-    def test_feature_map_size_wants_spatial_size(self, name):
-        with pytest.raises(ValueError, match="2 numbers"):
-            build(name, arch_kwargs(2)).compute_conv_feature_map_size((1, 1, 32, 32))
 
 
 @every_architecture
@@ -175,10 +237,6 @@ class TestWhatPlansMayHold:
         kwargs = arch_kwargs(2) | change
         assert build(name, kwargs)(torch.randn(2, 2, 48, 48))[0].shape == (2, 3, 48, 48)
 
-    def test_bottleneck_blocks_and_wide_stem(self, name):
-        kwargs = arch_kwargs(2, "residual") | {"block": BottleneckD, "bottleneck_channels": 4, "stem_channels": 6}
-        assert build(name, kwargs)(torch.randn(2, 2, 32, 32))[0].shape == (2, 3, 32, 32)
-
     def test_nonlin_first_swaps_norm_and_nonlin_in_the_decoder_too(self, name):
         x = torch.randn(2, 2, 32, 32)
         outputs = [build(name, arch_kwargs(2) | {"nonlin_first": first})(x)[0] for first in (False, True)]
@@ -197,10 +255,6 @@ def test_unsupervised_heads_wait_for_no_gradient(name):
 
 @every_architecture
 class TestBadInput:
-    def test_unknown_pooling(self, name):
-        with pytest.raises(ValueError, match="'conv', 'max' or 'avg', not 'mean'"):
-            build(name, arch_kwargs(2), pool="mean")
-
     def test_unknown_kernel(self, name):
         kwargs = arch_kwargs(2)
         kwargs["kernel_sizes"][1] = [5, 3]
@@ -216,14 +270,6 @@ class TestBadInput:
     def test_one_stage(self, name):
         with pytest.raises(ValueError, match="at least 2, n_stages is 1"):
             build(name, arch_kwargs(2, n_stages=1))
-
-    @pytest.mark.parametrize("both", [True, False])
-    def test_encoder_must_be_plain_or_residual(self, both, name):
-        kwargs = arch_kwargs(2) | {"n_blocks_per_stage": [1] * 5}
-        if not both:
-            del kwargs["n_conv_per_stage"], kwargs["n_blocks_per_stage"]
-        with pytest.raises(ValueError, match="give one"):
-            build(name, kwargs)
 
     def test_too_few_entries(self, name):
         kwargs = arch_kwargs(2)

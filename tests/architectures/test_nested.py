@@ -1,67 +1,18 @@
-"""UNet++ and UNet#: published parameter counts, averaged branches, pruning. See also test_every_architecture."""
+"""UNet++ and UNet#: averaged branches, pruning. See also test_every_architecture and test_papers."""
 
 import pytest
 import torch
-from torch import nn
 
 from nnunetv2_unet3plus.architectures.unetplusplus import UNetPlusPlus
 from nnunetv2_unet3plus.architectures.unetsharp import UNetSharp
-from nnunetv2_unet3plus.building_blocks.nested_decoder import log_mean_probability
+from nnunetv2_unet3plus.building_blocks.concat_decoder import log_mean_probability
 from tests.architectures.plans import arch_kwargs
-
-UNETSHARP_PAPER = {
-    "n_stages": 5,
-    "features_per_stage": (32, 64, 128, 256, 512),
-    "conv_op": nn.Conv2d,
-    "kernel_sizes": 3,
-    "strides": (1, 2, 2, 2, 2),
-    "n_conv_per_stage": 2,
-    "conv_bias": True,
-    "norm_op": nn.BatchNorm2d,
-    "nonlin": nn.ReLU,
-    "pool": "max",
-}
 
 
 def build(network_class, kwargs=None, deep_supervision=True, **options):
     torch.manual_seed(0)
     kwargs = kwargs or arch_kwargs(2)
     return network_class(2, num_classes=3, deep_supervision=deep_supervision, **kwargs, **options)
-
-
-def parameters(network, without=()):
-    return sum(p.numel() for name, p in network.named_parameters() if not any(part in name for part in without))
-
-
-class TestPublishedParameters:
-    """Exact counts of the construction the UNet# paper's table 3 is explained by: 3 channels in, 1 out."""
-
-    def test_unetplusplus(self):
-        network = UNetPlusPlus(3, 1, True, **UNETSHARP_PAPER)
-        assert parameters(network) == 9_163_428
-        assert parameters(network, without=("seg_layers.0_1", "seg_layers.0_2", "seg_layers.0_3")) == 9_163_329
-
-    @pytest.mark.parametrize(
-        ("far_edges", "level", "count"),
-        [
-            ("raw", 1, 103_041),
-            ("raw", 2, 555_969),
-            ("raw", 3, 2_531_073),
-            ("raw", 4, 10_748_481),
-            ("conv", 1, 103_041),
-            ("conv", 2, 565_281),
-            ("conv", 3, 2_429_857),
-            ("conv", 4, 9_716_545),
-        ],
-    )
-    def test_unetsharp_with_one_head(self, far_edges, level, count):
-        network = UNetSharp(3, 1, True, far_edges=far_edges, prune_level=level, **UNETSHARP_PAPER)
-        others = [f"seg_layers.0_{column}." for column in range(1, level)]
-        assert parameters(network, without=others) == count
-
-    def test_unetsharp_has_eight_branches(self):
-        network = UNetSharp(3, 1, True, **UNETSHARP_PAPER)
-        assert list(network.decoder.seg_layers) == ["0_4", "0_3", "0_2", "0_1", "1_3", "2_2", "3_1", "4_0"]
 
 
 @pytest.mark.parametrize("network_class", [UNetPlusPlus, UNetSharp])

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from benchmarks.measure import saved_bytes
-from nnunetv2_unet3plus.architectures.unet3plus import UNet3Plus, unet3plus_paper
+from nnunetv2_unet3plus.architectures.papers import unet3plus_paper
+from nnunetv2_unet3plus.architectures.unet3plus import UNet3Plus
 from nnunetv2_unet3plus.building_blocks import winograd
 from tests.architectures.plans import arch_kwargs, spread_of
 from tests.textbook import TextbookUNet3Plus

@@ -20,7 +20,7 @@ def test_outputs_of_training_and_inference(dims, regions):
     x = torch.randn(2, 1, *[16] * dims)
     *heads, presence = network(x)
     assert len(heads) == 3
-    assert presence.shape == (2, 3 if regions else 2, 2)
+    assert presence.shape == (2, 1, 3 if regions else 2, 2)
     network.eval()
     assert len(network(x)) == 4  # nnU-Net's validation epochs compute the loss
     network.decoder.deep_supervision = False
@@ -30,17 +30,17 @@ def test_outputs_of_training_and_inference(dims, regions):
 def test_early_exit_never_reaches_the_decoder(monkeypatch):
     network = build(deep_supervision=False).eval()
     x = torch.randn(2, 1, 16, 16)
-    network.gating.thresholds.fill_(1.1)
+    network.gatings[0].thresholds.fill_(1.1)
     monkeypatch.setattr(network.decoder, "forward", lambda *_: pytest.fail("the decoder ran"))
     assert network(x).argmax(1).max() == 0
-    assert network.gating.count.skipped == 2
+    assert network.gatings[0].count.skipped == 2
 
 
 def test_thresholds_travel_in_the_state_dict():
     network, other = build(), build()
-    network.gating.thresholds.copy_(torch.tensor([0.25, 0.0]))
+    network.gatings[0].thresholds.copy_(torch.tensor([0.25, 0.0]))
     other.load_state_dict(network.state_dict(), strict=True)
-    assert other.gating.thresholds.tolist() == [0.25, 0.0]
+    assert other.gatings[0].thresholds.tolist() == [0.25, 0.0]
 
 
 def test_presence_logits_are_the_gates_alone():

@@ -23,10 +23,12 @@ from nnunetv2_unet3plus.trainers import (
     nnUNetTrainerUNet3PlusNoDS,
     nnUNetTrainerUNet3PlusPaper,
 )
+from nnunetv2_unet3plus.trainers.baselines import LibraryTrainer
+from nnunetv2_unet3plus.trainers.fixed_stages import FixedStagesTrainer
 from tests.trainers.conftest import LABELS, NETWORK, plans
 
 ALL_TRAINERS = [getattr(trainers, name) for name in trainers.__all__]
-PLAN_DRIVEN = [t for t in ALL_TRAINERS if t is not nnUNetTrainerUNet3PlusPaper]
+PLAN_DRIVEN = [t for t in ALL_TRAINERS if not issubclass(t, FixedStagesTrainer | LibraryTrainer)]
 PLANS = [
     {"dims": 2, "encoder": "plain"},
     {"dims": 2, "encoder": "residual", "anisotropic": True},
@@ -68,10 +70,11 @@ def test_every_kind_of_plan(trainer_class, plan, make_trainer, make_batch):
     check_training_and_validation(make_trainer(trainer_class, **plan), make_batch)
 
 
-def test_paper_network_ignores_the_plans_topology(make_trainer, make_batch):
-    trainer = make_trainer(nnUNetTrainerUNet3PlusPaper, patch_size=[32, 32], batch_size=1)
-    assert trainer.network.encoder.output_channels == [64, 128, 256, 512, 1024]
-    check_training_and_validation(trainer, make_batch)
+@pytest.mark.parametrize(
+    "trainer_class", [t for t in ALL_TRAINERS if t not in PLAN_DRIVEN and not getattr(t, "imagenet", False)]
+)
+def test_networks_with_stages_of_their_own(trainer_class, make_trainer, make_batch):
+    check_training_and_validation(make_trainer(trainer_class, "regions", n_stages=3, patch_size=[64, 64]), make_batch)
 
 
 @pytest.mark.parametrize("trainer_class", [nnUNetTrainerUNet3Plus, nnUNetTrainerUNet3PlusDiceCE])

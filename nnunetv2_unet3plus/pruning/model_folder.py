@@ -1,11 +1,10 @@
-"""`unet3plus prune`: cut a trained UNet++ or UNet# down to its first levels, as an ordinary nnU-Net model folder.
+"""Cut a trained UNet++ or UNet# down to its first levels, as an ordinary nnU-Net model folder.
 
 What UNet++ calls embedded pruning: the whole network is trained with deep supervision, then only the nodes X(i, j) with
 i + j up to the level are kept. They never saw the others, so the pruned network's output is exactly the whole
 network's branch X(0, level).
 """
 
-import argparse
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_unet3plus.doctor import find_trainer
 from nnunetv2_unet3plus.errors import UserError, explain
+from nnunetv2_unet3plus.trainers.classification_guided import ClassificationGuidedTrainer
 from nnunetv2_unet3plus.trainers.declarative import with_architecture_option
 from nnunetv2_unet3plus.trainers.nested import NestedTrainer
 
@@ -35,19 +35,6 @@ KEPT_OF_CHECKPOINT = (
 )
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run the subcommand."""
-    before, after = prune(args.model_folder, args.level, args.output)
-    folds = " ".join(sorted(fold.name.removeprefix("fold_") for fold in args.output.glob("fold_*")))
-    final = all((fold / "checkpoint_final.pth").exists() for fold in args.output.glob("fold_*"))
-    print(
-        f"{args.output}: pruned to level {args.level}, {after / 1e6:.2f} of {before / 1e6:.2f} million parameters. "
-        f"Predict with: nnUNetv2_predict_from_modelfolder -m {args.output} -f {folds} "
-        f"{'' if final else '-chk checkpoint_best.pth '}-i SCANS -o MASKS"
-    )
-    return 0
-
-
 def prune(folder: Path, level: int, output: Path) -> tuple[int, int]:
     """Write a pruned copy of a model folder; it appears complete or not at all.
 
@@ -62,12 +49,11 @@ def prune(folder: Path, level: int, output: Path) -> tuple[int, int]:
     Raises:
         UserError: if this is no model folder, its network cannot be pruned to the level, or the output exists.
     """
-    plans, dataset = (_read_json(folder / name) for name in ("plans.json", "dataset.json"))
+    plans, dataset = (read_json(folder / name) for name in ("plans.json", "dataset.json"))
     checkpoints = sorted(path for kind in ("final", "best") for path in folder.glob(f"fold_*/checkpoint_{kind}.pth"))
     if not checkpoints:
         raise UserError(f"{folder}: no fold_*/checkpoint_final.pth in it; give the folder nnUNetv2_train has written")
-    if output.exists():
-        raise UserError(f"{output}: exists already; give a new folder with -o")
+    require_new(output)
     pruned = {path: _prune_checkpoint(path, plans, dataset, level) for path in checkpoints}
     staging = output.with_name(f".{output.name}.{os.getpid()}")
     try:
@@ -86,6 +72,12 @@ def prune(folder: Path, level: int, output: Path) -> tuple[int, int]:
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return pruned[checkpoints[0]][2]
+
+
+def require_new(output: Path) -> None:
+    """Refuse to write over anything."""
+    if output.exists():
+        raise UserError(f"{output}: exists already; give a new folder with -o")
 
 
 def _prune_checkpoint(
@@ -130,6 +122,11 @@ def _check(path: Path, trainer: type) -> None:
     name = trainer.__name__
     if not issubclass(trainer, NestedTrainer):
         raise UserError(f"{path}: {name} trains no UNet++ or UNet#; only their levels can be pruned")
+    if issubclass(trainer, ClassificationGuidedTrainer):
+        raise UserError(
+            f"{path}: {name} has a gate on the deepest map, which pruning would cut away; train {name.split('CGM')[0]} "
+            "to prune it"
+        )
     if "prune_level" in trainer.network_options:
         raise UserError(f"{path}: {name} is a pruned network already; prune the whole one, or train another")
     if not trainer.deep_supervision:
@@ -162,7 +159,12 @@ def _parameters(network: torch.nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The content of a file of a model folder.
+
+    Raises:
+        UserError: if there is no such file, or nothing nnU-Net would write in it.
+    """
     try:
         content = json.loads(path.read_text())
     except OSError as error:

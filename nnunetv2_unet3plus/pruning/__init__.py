@@ -1,0 +1,1 @@
+"""`unet3plus prune`: smaller UNet++ and UNet# out of trained ones."""

@@ -1,0 +1,74 @@
+"""Every trainer through the stock commands on real MR, two short epochs: it trains, validates, is found again.
+
+`make test-slow PYTEST_ARGS=-rP` prints a line a trainer: parameters, seconds an epoch, Dice of nnU-Net's validation.
+Two epochs of six steps teach a network little: the Dice says that the pipeline works, not which network is better.
+"""
+
+import json
+import re
+
+import pytest
+
+from nnunetv2_unet3plus import trainers
+from tests.end_to_end.nnunet import write_hippocampus
+
+pytestmark = pytest.mark.slow
+
+LENGTH = "_2epochs_6iters"
+# those that start from ImageNet's weights would download them; their networks are those without
+EVERY_TRAINER = [name for name in trainers.__all__ if not name.endswith("ImageNet")]
+NESTED_IN_3D = ["nnUNetTrainerUNetPlusPlus", "nnUNetTrainerUNetSharp", "nnUNetTrainerVNetSharp"]
+
+
+@pytest.fixture(scope="module")
+def planned(shared_workspace):
+    """2d patches of 64 x 64, which six stages need."""
+    dataset = write_hippocampus(shared_workspace.raw, cases=10)
+    shared_workspace.run("nnUNetv2_plan_and_preprocess", "-d", 4, "-c", "2d", "3d_fullres", "-np", 2)
+    shared_workspace.edit_plans(dataset, "2d", batch_size=4, patch_size=[64, 64])
+    shared_workspace.edit_plans(dataset, "3d_fullres", batch_size=2)
+    return shared_workspace, dataset
+
+
+def check(workspace, dataset, configuration, trainer):
+    output = workspace.run("nnUNetv2_train", 4, configuration, 0, "-tr", trainer + LENGTH, "-device", "cpu")
+    summary = workspace.model_folder(dataset, trainer + LENGTH, configuration) / "fold_0" / "validation/summary.json"
+    dice = json.loads(summary.read_text())["foreground_mean"]["Dice"]
+    assert 0 <= dice <= 1
+    parameters = re.search(r"([\d.]+) million parameters", output)[1]
+    seconds = re.findall(r"Epoch time: ([\d.]+) s", output)
+    assert len(seconds) == 2
+    print(f"| `{trainer}` | {configuration} | {parameters} | {float(seconds[1]):.1f} | {dice:.3f} |")
+
+
+@pytest.mark.parametrize("trainer", EVERY_TRAINER)
+def test_2d(trainer, planned):
+    check(*planned, "2d", trainer)
+
+
+@pytest.mark.parametrize("trainer", NESTED_IN_3D)
+def test_3d_fullres(trainer, planned):
+    check(*planned, "3d_fullres", trainer)
+
+
+def test_prune_to_the_first_level_that_is_good_enough(planned):
+    """The table counts the validation scans as nnU-Net did: the whole network's Dice is that of its validation."""
+    workspace, dataset = planned
+    trainer = "nnUNetTrainerUNetPlusPlus" + LENGTH
+    model, output = workspace.model_folder(dataset, trainer, "2d"), workspace.root / "pruned"
+    if not model.exists():
+        check(workspace, dataset, "2d", "nnUNetTrainerUNetPlusPlus")
+    printed = workspace.run("unet3plus", "prune", model, "--auto", "--tolerance", 100, "--device", "cpu", "-o", output)
+    assert "Level 1 is the first within 100 percentage points" in printed
+    print(printed[printed.index("level   parameters") :])
+    levels = json.loads((output / "pruning.json").read_text())
+    whole = json.loads((model / "fold_0" / "validation" / "summary.json").read_text())["foreground_mean"]
+    assert levels[-1]["dice"] == pytest.approx(whole["Dice"], abs=1e-3)
+    assert levels[-1]["iou"] == pytest.approx(whole["IoU"], abs=1e-3)
+    assert levels[0]["seconds"] > 0
+    images, masks = workspace.raw / dataset / "imagesTr", workspace.root / "pruned_out"
+    workspace.run(
+        "nnUNetv2_predict_from_modelfolder", "-m", output, "-f", 0, "-i", images, "-o", masks, "-device", "cpu",
+        "--disable_tta",
+    )  # fmt: skip
+    assert len(list(masks.glob("*.nii.gz"))) == 10
