@@ -3,9 +3,9 @@
     python -m benchmarks.accuracy.classification_gate /path/to/LiTS /path/to/workspace   # from the repository's root
 
 Converts, plans (2d) and trains fold 0 of both with the same seed and budget, predicts the held-out scans with
-`nnUNetv2_predict`, mirroring included, and prints the table, below it what a gate always right would win. What has
-been planned and trained in the workspace already is not made again. `--sparse IMAGE MASK LABEL` predicts one more scan,
-such as one most of whose slices hold no organ.
+`nnUNetv2_predict`, mirroring included, and prints the table. What has been planned and trained in the workspace already
+is not made again. `--sparse IMAGE MASK LABEL` predicts one more scan, such as one most of whose slices hold no organ,
+and says what a gate that is always right would win there.
 """
 
 import argparse
@@ -38,6 +38,7 @@ for start_from in (random.seed, numpy.random.seed, torch.manual_seed):
 from nnunetv2.run.run_training import run_training_entry
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 module.get_allowed_n_proc_DA = lambda: 0  # augmentation in this process, which is the seeded one
+module.nnUNetTrainer.perform_actual_validation = lambda *_: None  # its scans are those predicted below
 run_training_entry()
 """
 
@@ -63,8 +64,11 @@ def main() -> None:
     for trainer in trainers.values():
         train(args.workspace, trainer, args.seed)
     print(f"fold 0 of {args.source.name}, 2d, {args.epochs} x {args.iterations} steps, seed {args.seed}")
-    for scans in (held_out_scans(args.workspace), *sparse_scan(args.workspace, args.sparse)):
+    compare(args.workspace, trainers, held_out_scans(args.workspace), args.runs)
+    for scans in sparse_scan(args.workspace, args.sparse):
         compare(args.workspace, trainers, scans, args.runs)
+        gain, share = gain_of_a_right_gate(model_folder(args.workspace, trainers["with gate"]), scans, args.runs)
+        print(f"were the gate always right: {share:.1%} of the patches skipped, time of the network {gain:.2f}")
 
 
 def plan(source: Path, workspace: Path, batch_size: int, patch_size: int | None) -> None:
@@ -148,9 +152,7 @@ def compare(workspace: Path, trainers: dict[str, str], scans: Path, runs: int) -
         share = f"{int(skipped[1]) / int(skipped[2]):.1%}" if skipped else "-"
         print(f"{row:14}{dice:8.3f}{false_positives:26}{median(seconds[row]):10.0f}{share:>18}")
     without, with_gate = (seconds[row] for row in trainers)
-    print(f"time, without / with: {median(a / b for a, b in zip(without, with_gate, strict=True)):.2f}")
-    gain, share = gain_of_a_right_gate(model_folder(workspace, trainers["with gate"]), scans, runs)
-    print(f"were the gate always right: {share:.1%} of the patches skipped, time of the network {gain:.2f}", flush=True)
+    print(f"time, without / with: {median(a / b for a, b in zip(without, with_gate, strict=True)):.2f}", flush=True)
 
 
 class ToldGate(nn.Module):
