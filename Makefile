@@ -45,7 +45,7 @@ clean: ## remove the environment and everything built or demonstrated here
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp makes this run once, and again only when the dependencies may have changed.
-$(INSTALLED): pyproject.toml
+$(INSTALLED): pyproject.toml nnunetv2_unet3plus.pth
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
 		{ echo "Python 3.10 to 3.13 is needed, $(PYTHON) is '$$($(PYTHON) --version 2>&1)'; name another with: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "on Debian and Ubuntu the package python3-venv is needed" >&2; exit 1; }

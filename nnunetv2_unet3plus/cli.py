@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         line = str(explain(error))
     except KeyboardInterrupt:
-        print("unet3plus: stopped; the same command, run again, goes on from here", file=sys.stderr)
+        print("unet3plus: stopped; to go on, run the same command again", file=sys.stderr)
         return 130
     print(f"unet3plus: error: {' '.join(line.split())}", file=sys.stderr)
     return 2

@@ -6,8 +6,8 @@ from pathlib import Path
 _HINTS = {
     errno.ENOSPC: "free some space, then run the same command again",
     errno.EDQUOT: "free some of the quota, then run the same command again",
-    errno.EACCES: "check the permissions or choose another folder with --output",
-    errno.EPERM: "check the permissions or choose another folder with --output",
+    errno.EACCES: "check the permissions or, if it is the output, choose another folder with --output",
+    errno.EPERM: "check the permissions or, if it is the output, choose another folder with --output",
     errno.EROFS: "choose another folder with --output",
     errno.ENOTDIR: "a file stands where a folder is needed: move it or choose another folder with --output",
     errno.EEXIST: "a file stands where a folder is needed: move it or choose another folder with --output",

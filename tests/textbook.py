@@ -54,6 +54,7 @@ class TextbookStage(nn.Module):
         self.norm = deepcopy(stage.norm)
         self.nonlin = deepcopy(stage.nonlin)
         self.fusion = deepcopy(stage.fusion)
+        self.fusion.conv = self.fusion.all_modules[0] = plain_conv(stage.fusion.conv)
 
     def forward(self, maps):
         width = self.encoder_branches[0].out_channels

@@ -14,7 +14,7 @@ from nnunetv2_unet3plus.conversion.description import Dataset
 from nnunetv2_unet3plus.conversion.geometry import check_same_grid, read_geometry
 from nnunetv2_unet3plus.conversion.target import TargetFolder, check_free_id, check_outside
 from nnunetv2_unet3plus.conversion.workers import each_done
-from nnunetv2_unet3plus.errors import UserError
+from nnunetv2_unet3plus.errors import UserError, explain
 
 FILE_ENDING = ".nii.gz"
 
@@ -86,14 +86,17 @@ def _describe(dataset: Dataset, target: TargetFolder) -> None:
     """
     if dataset.splits is not None:
         write_text(target.folder / "splits_final.json", target.staging, _splits_text(dataset))
-    generate_dataset_json(
-        str(target.staging),
-        channel_names={"0": dataset.channel},
-        labels=dict(dataset.scheme.labels),
-        num_training_cases=dataset.num_training,
-        file_ending=FILE_ENDING,
-        dataset_name=dataset.folder_name.partition("_")[2],
-        regions_class_order=dataset.scheme.regions_class_order,
-        **dataset.about,
-    )
+    try:
+        generate_dataset_json(
+            str(target.staging),
+            channel_names={"0": dataset.channel},
+            labels=dict(dataset.scheme.labels),
+            num_training_cases=dataset.num_training,
+            file_ending=FILE_ENDING,
+            dataset_name=dataset.folder_name.partition("_")[2],
+            regions_class_order=dataset.scheme.regions_class_order,
+            **dataset.about,
+        )
+    except OSError as error:  # which names no file where the disk is full
+        raise explain(error, target.dataset_json) from error
     publish(target.staging / target.dataset_json.name, target.dataset_json)

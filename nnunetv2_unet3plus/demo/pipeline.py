@@ -83,6 +83,7 @@ class Demo:
         self._predict(trainer, device)
         results = self._evaluate()
         print(f"\nDice of the test scans, by nnU-Net's evaluation:\n\n{results.table()}\n")
+        print(f"Mean over scans and classes, as nnU-Net counts it: {results.mean:.4f}")
         self._draw(results)
         print(f"\nFrom scans to pictures in {timedelta(seconds=round(time.monotonic() - start))}")
         return results

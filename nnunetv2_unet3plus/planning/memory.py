@@ -74,18 +74,25 @@ def planner_target(plans_manager: PlansManager) -> float:
     return inspect.signature(planner.__init__).parameters["gpu_memory_target_in_gb"].default
 
 
-def check_patch(patch_size: Sequence[int], strides: Sequence[Sequence[int]]) -> None:
+def check_patch(patch_size: Sequence[int], strides: Sequence[Sequence[int]], residual: bool = False) -> None:
     """Refuse a patch that leaves a single voxel to the deepest stage, where normalisation has nothing to compare.
 
     Args:
         patch_size: voxels along each axis.
         strides: stride along each axis for every stage.
+        residual: the shortcuts of a residual encoder pool, and in 3D a pool needs as many voxels as its window has.
 
     Raises:
         ValueError: naming the patch, the stages and what to change.
     """
     deepest = list(patch_size)
-    for stride in strides:
+    for stage, stride in enumerate(strides):
+        if residual and len(patch_size) == 3 and any(n < s for n, s in zip(deepest, stride, strict=True)):
+            raise ValueError(
+                f"A patch of {' x '.join(map(str, patch_size))} voxels is too small for the residual encoder's stage "
+                f"{stage}: {' x '.join(map(str, deepest))} voxels reach it, which its shortcut cannot pool by "
+                f"{' x '.join(map(str, stride))}. Enlarge patch_size or lower the stride in the plans file."
+            )
         deepest = [-(-n // s) for n, s in zip(deepest, stride, strict=True)]
     if all(n == 1 for n in deepest):
         raise ValueError(

@@ -68,7 +68,9 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
         Raises:
             ValueError: if the plan's patch is too small for its stages.
         """
-        check_patch(configuration_manager.patch_size, cls.strides(configuration_manager))
+        check_patch(
+            configuration_manager.patch_size, cls.strides(configuration_manager), _is_residual(configuration_manager)
+        )
         return cls._network(configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision)
 
     @classmethod
@@ -115,8 +117,26 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
         loss = self._loss_of_one_head()
         if not self.enable_deep_supervision:
             return loss
+        self._require_a_target_for_every_head()
         weights = self.head_weights(len(self._head_stages()))
         return DeepSupervisionLoss(loss, weights, full_scale=self.full_scale_supervision)
+
+    def _require_a_target_for_every_head(self) -> None:
+        """A trainer derived from ours may prepare other targets; better told now than in the first step.
+
+        Raises:
+            ValueError: naming the head.
+        """
+        prepared = np.array(self._get_deep_supervision_scales())
+        sizes = 1 / np.cumprod(np.vstack(self.strides(self.configuration_manager)), axis=0)
+        for head, stage in enumerate(self._head_stages()):
+            size = sizes[0 if self.full_scale_supervision else stage]
+            if not np.isclose(prepared, size).all(axis=1).any():
+                raise ValueError(
+                    f"Head {head} of {type(self).__name__} is to be compared at {size.tolist()} of the patch, but "
+                    f"targets are prepared at {prepared.tolist()}: add its size in _get_deep_supervision_scales, or "
+                    "set full_scale_supervision."
+                )
 
     def _loss_of_one_head(self) -> nn.Module:
         if self.loss_class is not None:
@@ -155,7 +175,7 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
         """Compare this network with the plan's own on one patch each, by the planner's count."""
         configuration = self.configuration_manager
         patch = configuration.patch_size
-        residual = "n_blocks_per_stage" in configuration.network_arch_init_kwargs
+        residual = _is_residual(configuration)
 
         def gigabytes(network: Any) -> float:
             stored_values = int(network.compute_conv_feature_map_size(patch))
@@ -203,6 +223,10 @@ def with_architecture_option(plans: dict[str, Any], configuration: str, name: st
     plans = deepcopy(plans)
     plans["configurations"][configuration]["architecture"] = architecture
     return plans
+
+
+def _is_residual(configuration: ConfigurationManager) -> bool:
+    return "n_blocks_per_stage" in configuration.network_arch_init_kwargs
 
 
 def _memory_of(device: torch.device) -> float:

@@ -6,14 +6,17 @@ import pytest
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from dynamic_network_architectures.building_blocks.residual import BottleneckD
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
 
 from nnunetv2_unet3plus.architectures.unet import UNet
 from nnunetv2_unet3plus.architectures.unet3plus import UNet3Plus
+from nnunetv2_unet3plus.architectures.unet3plus_cgm import UNet3PlusCGM
 from nnunetv2_unet3plus.architectures.unet3plus_raw import UNet3PlusRaw
 from nnunetv2_unet3plus.architectures.unetplusplus import UNetPlusPlus
 from nnunetv2_unet3plus.architectures.unetsharp import UNetSharp
+from nnunetv2_unet3plus.architectures.unetsharp_cgm import UNetSharpCGM
 from nnunetv2_unet3plus.architectures.vnet import VNet, VNet3Plus, VNetEncoded, VNetPlusPlus, VNetSharp
 from tests.architectures.plans import arch_kwargs, input_size, plan_name, spread_of
 from tests.textbook import TextbookFullScaleUNet, TextbookNestedUNet, TextbookPlainUNet, TextbookUNet3Plus
@@ -63,11 +66,14 @@ every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 with_stock_encoder = pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name not in HAS_OWN_ENCODER])
 
 
-def on_every(plans):
+GATED = {"UNet3PlusCGM": UNet3PlusCGM, "UNetSharpCGM": UNetSharpCGM}
+
+
+def on_every(plans, architectures=ARCHITECTURES):
     """All pairs of architecture and plan; to an encoder of its own plain and residual plans are the same."""
     pairs = [
         pytest.param(name, plan, id=f"{name}-{plan_name(plan)}")
-        for name in ARCHITECTURES
+        for name in architectures
         for plan in plans
         if plan["encoder"] == "plain" or name not in HAS_OWN_ENCODER
     ]
@@ -149,6 +155,50 @@ def test_any_input_size(encoder, dims, size, name):
     outputs = network(torch.randn(1, 2, *size))
     for stage, logits in zip(network.decoder.head_stages, outputs, strict=True):
         assert tuple(logits.shape[2:]) == tuple(math.ceil(n / 2**stage) for n in size)
+
+
+@on_every(PLANS, GATED)
+def test_gated_networks_on_every_plan(plan, name):
+    kwargs = arch_kwargs(**plan, width=2)
+    torch.manual_seed(0)
+    network = GATED[name](2, num_classes=3, deep_supervision=True, **kwargs)
+    network.apply(network.initialize)
+    x = torch.randn(2, 2, *input_size(kwargs))
+    *heads, presence = network(x)
+    assert len(heads) == len(network.decoder.head_stages)
+    assert presence.shape == (2, {"UNet3PlusCGM": 1, "UNetSharpCGM": len(heads)}[name], 2, 2)
+    sum(o.square().mean() for o in (*heads, presence)).backward()
+    assert [parameter for parameter, p in network.named_parameters() if p.grad is None] == []
+    inference = GATED[name](2, num_classes=3, **kwargs)
+    inference.load_state_dict(network.state_dict(), strict=True)
+    with torch.no_grad():
+        assert inference.eval()(x).shape == heads[0].shape
+
+
+@every_architecture
+@pytest.mark.parametrize("dims", [2, 3])
+def test_stock_sliding_window(dims, name):
+    """Where tiles do not overlap, each is what the network says of it; where they do, nnU-Net averages."""
+    network = build(name, arch_kwargs(dims, n_stages=3), deep_supervision=False).eval()
+    tile = (16,) * dims
+
+    class Plan:
+        patch_size = tile
+
+    class Labels:
+        num_segmentation_heads = 3
+
+    predictor = nnUNetPredictor(
+        tile_step_size=1.0, use_gaussian=False, use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False
+    )
+    predictor.network, predictor.configuration_manager, predictor.label_manager = network, Plan, Labels
+    scan = torch.randn(2, *([1] if dims == 2 else []), *tile[:-1], 2 * tile[-1])  # 2d plans see a scan slice by slice
+    logits = predictor.predict_sliding_window_return_logits(scan)
+    assert logits.shape == (3, *scan.shape[1:])
+    with torch.no_grad():
+        batch = scan.movedim(1, 0) if dims == 2 else scan[None]
+        expected = torch.cat([network(half) for half in batch.split(tile[-1], dim=-1)], dim=-1)
+    torch.testing.assert_close(logits.float().reshape(expected.shape), expected, rtol=0.02, atol=0.02)
 
 
 @every_architecture

@@ -306,7 +306,8 @@ def test_full_disk_at_the_very_end(source, raw, monkeypatch, capsys, convert):
     with monkeypatch.context() as patched:
         patched.setattr("nnunetv2_unet3plus.conversion.dataset.generate_dataset_json", no_space)
         assert cli.main(["convert", "lits", str(source), "-np", "1"]) == 2
-    assert "No space left" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "dataset.json: No space left" in error
     assert not (raw / "Dataset501_LiTS" / "dataset.json").exists()
     convert(source)
 

@@ -128,7 +128,7 @@ def stop_after(raw, monkeypatch):
 
 def test_ctrl_c(source, stop_after, convert, undisturbed, capsys):
     folder = stop_after(source, 2)
-    assert capsys.readouterr().err == "unet3plus: stopped; the same command, run again, goes on from here\n"
+    assert capsys.readouterr().err == "unet3plus: stopped; to go on, run the same command again\n"
     check_nothing_half(folder, undisturbed)
     assert not (folder / ".staging").exists()
     assert sources.tree(convert(source)) == undisturbed

@@ -14,6 +14,7 @@ def test_demo(tmp_path, capfd):
     output = capfd.readouterr().out
     assert "$ nnUNetv2_train 501 2d 0" in output
     assert results.table() in output
+    assert f"as nnU-Net counts it: {results.mean:.4f}" in output
     for name in results.dice:
         picture = tmp_path / "demo" / "pictures" / f"{name}.png"
         assert str(picture) in output

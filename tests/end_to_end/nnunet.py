@@ -43,7 +43,7 @@ class Workspace:
             "nnUNet_raw": str(self.raw),
             "nnUNet_preprocessed": str(self.preprocessed),
             "nnUNet_results": str(self.results),
-            "nnUNet_n_proc_DA": "2",
+            "nnUNet_n_proc_DA": "0",  # in runs of seconds, starting processes for augmentation costs more than it saves
             "nnUNet_def_n_proc": "2",
             "OMP_NUM_THREADS": "2",
             "OMP_WAIT_POLICY": "passive",  # threads that spin while others work make a busy machine ten times slower

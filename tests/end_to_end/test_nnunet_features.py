@@ -271,7 +271,7 @@ def test_ignore_label(workspace):
 )
 def test_cascade(trainer, workspace):
     """Low resolution, its predictions for the next stage, then full resolution on top of them."""
-    dataset = write_hippocampus(workspace.raw, cases=10)
+    dataset = write_hippocampus(workspace.raw, cases=5)
     workspace.run("nnUNetv2_extract_fingerprint", "-d", 4, "-np", 2)
     workspace.run("nnUNetv2_plan_experiment", "-d", 4)
     file = workspace.plans(dataset)

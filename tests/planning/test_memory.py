@@ -66,3 +66,11 @@ def test_one_voxel_in_the_deepest_map_is_refused():
     check_patch((8, 4), strides)
     with pytest.raises(ValueError, match=r"4 x 4 voxels is too small for 3 stages.*n_stages"):
         check_patch((4, 4), strides)
+
+
+def test_shortcuts_of_a_residual_encoder_pool_no_less_than_their_window():
+    strides = [(1, 1, 1), (2, 2, 2), (2, 2, 2)]
+    check_patch((2, 8, 8), strides)
+    with pytest.raises(ValueError, match=r"2 x 8 x 8 voxels is too small .* stage 2: 1 x 4 x 4 .* pool by 2 x 2 x 2"):
+        check_patch((2, 8, 8), strides, residual=True)
+    check_patch((2, 8, 8), [(1, 1, 1), (2, 2, 2), (1, 2, 2)], residual=True)

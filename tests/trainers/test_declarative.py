@@ -170,6 +170,18 @@ class TestCostInLog:
 
 
 class TestBadInput:
+    def test_head_without_a_target(self, make_trainer):
+        class Coarse(nnUNetTrainerUNet3PlusDiceCE):
+            def _get_deep_supervision_scales(self):
+                return super()._get_deep_supervision_scales()[:-1]
+
+        with pytest.raises(ValueError, match=r"Head 3 of Coarse is to be compared at \[0.125, 0.125\] of the patch"):
+            make_trainer(Coarse)
+
+    def test_patch_too_small_for_the_shortcuts_of_a_residual_encoder(self, make_trainer):
+        with pytest.raises(ValueError, match="which its shortcut cannot pool by 2 x 2 x 2"):
+            make_trainer(nnUNetTrainerUNet3Plus, dims=3, encoder="residual", patch_size=[4, 16, 16])
+
     def test_patch_too_small_for_the_stages(self, make_trainer):
         with pytest.raises(ValueError, match=r"patch of 8 x 8 voxels is too small for 4 stages"):
             make_trainer(nnUNetTrainerUNet3Plus, patch_size=[8, 8])
