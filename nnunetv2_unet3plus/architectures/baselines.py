@@ -74,10 +74,10 @@ class PSPNet(LibraryNetwork):
 
     @staticmethod
     def build(input_channels: int, num_classes: int) -> nn.Module:
-        """On the whole of ResNet-101."""
+        """On the whole of ResNet-101, dilated to an eighth of the resolution, as the paper's."""
         smp = _library("segmentation_models_pytorch")
-        options = {"in_channels": input_channels, "classes": num_classes, "encoder_depth": 5, "upsampling": 32}
-        return smp.PSPNet(ENCODER, encoder_weights=None, **options)
+        dilated = {"encoder_depth": 5, "output_stride": 8, "upsampling": 8}
+        return smp.PSPNet(ENCODER, encoder_weights=None, in_channels=input_channels, classes=num_classes, **dilated)
 
 
 class DeepLabV3(LibraryNetwork):

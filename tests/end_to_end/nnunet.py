@@ -34,6 +34,7 @@ class Workspace:
 
     def __init__(self, root):
         self.root = root
+        self.long_trainings = False
         self.raw, self.preprocessed, self.results = (root / n for n in ("raw", "preprocessed", "results"))
         for folder in (self.raw, self.preprocessed, self.results):
             folder.mkdir(parents=True, exist_ok=True)
@@ -43,15 +44,18 @@ class Workspace:
             "nnUNet_raw": str(self.raw),
             "nnUNet_preprocessed": str(self.preprocessed),
             "nnUNet_results": str(self.results),
-            "nnUNet_n_proc_DA": "0",  # in runs of seconds, starting processes for augmentation costs more than it saves
+            "nnUNet_n_proc_DA": "2",
             "nnUNet_def_n_proc": "2",
             "OMP_NUM_THREADS": "2",
             "OMP_WAIT_POLICY": "passive",  # threads that spin while others work make a busy machine ten times slower
         }
 
     def start(self, *command, **options):
+        env = self.env
+        if command[0] == "nnUNetv2_train" and not self.long_trainings:
+            env = env | {"nnUNet_n_proc_DA": "0"}  # in seconds, starting processes to augment costs more than it saves
         command = [BIN / command[0], *map(str, command[1:])]
-        return subprocess.Popen(command, env=self.env, cwd=self.root, start_new_session=True, **options)
+        return subprocess.Popen(command, env=env, cwd=self.root, start_new_session=True, **options)
 
     def run(self, *command, check=True):
         """Run a command to its end; its output, stdout and stderr together."""

@@ -1,7 +1,7 @@
 """Every trainer through the stock commands on real MR, two short epochs: it trains, validates, is found again.
 
 `make test-slow PYTEST_ARGS=-rP` prints a line a trainer: parameters, seconds an epoch, Dice of nnU-Net's validation.
-Two epochs of six steps teach a network little: the Dice says that the pipeline works, not which network is better.
+Two epochs of two steps teach a network little: the Dice says that the pipeline works, not which network is better.
 """
 
 import json
@@ -14,7 +14,7 @@ from tests.end_to_end.nnunet import write_hippocampus
 
 pytestmark = pytest.mark.slow
 
-LENGTH = "_2epochs_6iters"
+LENGTH = "_2epochs_2iters"
 # those that start from ImageNet's weights would download them; their networks are those without
 EVERY_TRAINER = [name for name in trainers.__all__ if not name.endswith("ImageNet")]
 NESTED_IN_3D = ["nnUNetTrainerUNetPlusPlus", "nnUNetTrainerUNetSharp", "nnUNetTrainerVNetSharp"]
@@ -25,7 +25,7 @@ def planned(shared_workspace):
     """2d patches of 64 x 64, which six stages need."""
     dataset = write_hippocampus(shared_workspace.raw, cases=10)
     shared_workspace.run("nnUNetv2_plan_and_preprocess", "-d", 4, "-c", "2d", "3d_fullres", "-np", 2)
-    shared_workspace.edit_plans(dataset, "2d", batch_size=4, patch_size=[64, 64])
+    shared_workspace.edit_plans(dataset, "2d", batch_size=2, patch_size=[64, 64])
     shared_workspace.edit_plans(dataset, "3d_fullres", batch_size=2)
     return shared_workspace, dataset
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 def train_predict_evaluate(workspace, dataset, configuration, trainer):
     """Fold 0 trained; nnU-Net's Dice of scans it holds out and of one it was trained on, predicted as new ones."""
     number = int(dataset[7:10])
-    workspace.env["nnUNet_n_proc_DA"] = "2"
+    workspace.long_trainings = True
     workspace.run("nnUNetv2_train", number, configuration, 0, "-tr", trainer, "-device", "cpu")
     split = json.loads((workspace.preprocessed / dataset / "splits_final.json").read_text())[0]
     held_out, seen = split["val"], split["train"][:1]
