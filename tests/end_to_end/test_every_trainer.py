@@ -1,6 +1,6 @@
 """Every trainer through the stock commands on real MR, two short epochs: it trains, validates, is found again.
 
-`make test-slow PYTEST_ARGS=-rP` prints a line a trainer: parameters, seconds an epoch, Dice of nnU-Net's validation.
+`make test-trainers PYTEST_ARGS=-rP` prints a line each: parameters, seconds an epoch, Dice of nnU-Net's validation.
 Two epochs of two steps teach a network little: the Dice says that the pipeline works, not which network is better.
 """
 
@@ -12,7 +12,7 @@ import pytest
 from nnunetv2_unet3plus import trainers
 from tests.end_to_end.nnunet import write_hippocampus
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.sweep
 
 LENGTH = "_2epochs_2iters"
 # those that start from ImageNet's weights would download them; their networks are those without
