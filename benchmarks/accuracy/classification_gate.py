@@ -4,8 +4,8 @@
 
 Converts, plans (2d) and trains fold 0 of both with the same seed and budget, predicts the held-out scans with
 `nnUNetv2_predict`, mirroring included, and prints the table. What has been planned and trained in the workspace already
-is not made again. `--sparse IMAGE MASK LABEL` predicts one more scan, such as one most of whose slices hold no organ,
-and says what a gate that is always right would win there.
+is not made again. Then the same scans cropped to twice their slices without organ, so that half of the slices hold
+none, and what a gate that is always right would win there. `--sparse IMAGE MASK LABEL` predicts one more scan.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
+from math import log2
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=40, help="per epoch (default: 40)")
     parser.add_argument("--batch-size", type=int, default=2)
     parser.add_argument("--patch-size", type=int, help="pixels along each axis (default: the plan's)")
+    parser.add_argument("--width", type=int, help="features of the first stage, others follow (default: plan's)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=int, default=1, help="predictions timed, in turn (default: 1)")
     parser.add_argument("--sparse", nargs=3, metavar=("IMAGE", "MASK", "LABEL"), help="one more scan to predict")
@@ -59,30 +61,45 @@ def main() -> None:
     folders = {f"nnUNet_{name}": str(args.workspace / name) for name in ("raw", "preprocessed", "results")}
     os.environ.update(folders | {"nnUNet_n_proc_DA": "2"})  # on a CPU also nnU-Net's number of threads
 
-    plan(args.source, args.workspace, args.batch_size, args.patch_size)
+    plan(args.source, args.workspace)
+    edit_plan(args.workspace, args.batch_size, args.patch_size, args.width)
     trainers = {row: f"{trainer}_{args.epochs}epochs_{args.iterations}iters" for row, trainer in TRAINERS.items()}
     for trainer in trainers.values():
         train(args.workspace, trainer, args.seed)
     print(f"fold 0 of {args.source.name}, 2d, {args.epochs} x {args.iterations} steps, seed {args.seed}")
-    compare(args.workspace, trainers, held_out_scans(args.workspace), args.runs)
-    for scans in sparse_scan(args.workspace, args.sparse):
+    held_out = held_out_scans(args.workspace)
+    compare(args.workspace, trainers, held_out, args.runs)
+    for scans in (half_empty_scans(held_out), *sparse_scan(args.workspace, args.sparse)):
         compare(args.workspace, trainers, scans, args.runs)
         gain, share = gain_of_a_right_gate(model_folder(args.workspace, trainers["with gate"]), scans, args.runs)
         print(f"were the gate always right: {share:.1%} of the patches skipped, time of the network {gain:.2f}")
 
 
-def plan(source: Path, workspace: Path, batch_size: int, patch_size: int | None) -> None:
+def plan(source: Path, workspace: Path) -> None:
     """Convert, verify, plan, preprocess."""
-    plans = workspace / "preprocessed" / DATASET / "nnUNetPlans.json"
-    if not plans.exists():
+    if not (workspace / "preprocessed" / DATASET / "nnUNetPlans.json").exists():
         if not (workspace / "raw" / DATASET / "dataset.json").exists():
             run("unet3plus", "convert", "lits", source, "--organ")
         run("nnUNetv2_plan_and_preprocess", "-d", "501", "-c", "2d", "--verify_dataset_integrity", "-np", "2")
+
+
+def edit_plan(workspace: Path, batch_size: int, patch_size: int | None, width: int | None) -> None:
+    """Set what was asked for; as nnU-Net's planner, leave at least four pixels along each axis of the deepest map."""
+    plans = workspace / "preprocessed" / DATASET / "nnUNetPlans.json"
     content = json.loads(plans.read_text())
     configuration = content["configurations"]["2d"]
     configuration["batch_size"] = batch_size
+    network = configuration["architecture"]["arch_kwargs"]
     if patch_size:
         configuration["patch_size"] = [patch_size] * 2
+        stages = min(network["n_stages"], int(log2(patch_size / 4)) + 1)
+        network["n_stages"] = stages
+        for per_stage in ("features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage"):
+            network[per_stage] = network[per_stage][:stages]
+        network["n_conv_per_stage_decoder"] = network["n_conv_per_stage_decoder"][: stages - 1]
+    if width:
+        features = network["features_per_stage"]
+        network["features_per_stage"] = [count * width // features[0] for count in features]
     plans.write_text(json.dumps(content))
 
 
@@ -105,6 +122,21 @@ def held_out_scans(workspace: Path) -> Path:
     for case in held_out:
         (folder / "images" / f"{case}_0000.nii.gz").symlink_to((raw / "imagesTr" / f"{case}_0000.nii.gz").resolve())
         (folder / "labels" / f"{case}.nii.gz").symlink_to((raw / "labelsTr" / f"{case}.nii.gz").resolve())
+    return folder
+
+
+def half_empty_scans(held_out: Path) -> Path:
+    """The held-out scans, each cropped to its longer end without organ and as many slices beside it that hold some."""
+    folder = empty_folder(held_out.with_name("half-empty scans"))
+    for path in sorted((held_out / "labels").iterdir()):
+        label = SimpleITK.ReadImage(path)
+        filled = np.flatnonzero((SimpleITK.GetArrayViewFromImage(label) > 0).any((1, 2)))
+        before, after = int(filled[0]), label.GetDepth() - 1 - int(filled[-1])
+        kept = slice(0, 2 * before) if before > after else slice(label.GetDepth() - 2 * after, None)
+        image_name = path.name.replace(".nii.gz", "_0000.nii.gz")
+        image = SimpleITK.ReadImage(held_out / "images" / image_name)
+        SimpleITK.WriteImage(image[:, :, kept], folder / "images" / image_name)
+        SimpleITK.WriteImage(label[:, :, kept], folder / "labels" / path.name)
     return folder
 
 

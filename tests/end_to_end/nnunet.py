@@ -19,6 +19,7 @@ from nnunetv2_unet3plus.demo.phantom import make_phantom
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 BIN = Path(sys.executable).parent
 TIMEOUT = 1500  # seconds, several times what any command here takes
+THREADS = 1 if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1 else 2  # tests side by side share two cores
 
 
 def shared_data(name):
@@ -46,7 +47,7 @@ class Workspace:
             "nnUNet_results": str(self.results),
             "nnUNet_n_proc_DA": "2",
             "nnUNet_def_n_proc": "2",
-            "OMP_NUM_THREADS": "2",
+            "OMP_NUM_THREADS": str(THREADS),
             "OMP_WAIT_POLICY": "passive",  # threads that spin while others work make a busy machine ten times slower
         }
 
