@@ -1,4 +1,4 @@
-"""The one kind of error a user is meant to see."""
+"""The errors a user is meant to see."""
 
 import errno
 from pathlib import Path
@@ -18,6 +18,13 @@ class UserError(Exception):
     """What is wrong with the user's input and what to do about it, in one line.
 
     The command line prints the line without a traceback and ends with exit code 2.
+    """
+
+
+class ConfigurationError(UserError, ValueError):
+    """A network that cannot be built or trained as plans, dataset and trainer ask for it.
+
+    Our trainers print the line and end with exit code 2; who builds networks in Python gets a ValueError.
     """
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from nnunetv2_unet3plus.building_blocks.conv_outputs import count_conv_outputs
+from nnunetv2_unet3plus.errors import ConfigurationError
 
 ENCODER = "resnet101"
 
@@ -40,15 +41,14 @@ class LibraryNetwork(nn.Module, ABC):
             **_plan: of the plan nothing else matters, these networks have stages of their own.
 
         Raises:
-            ValueError: for a 3D plan, or deep supervision.
-            ModuleNotFoundError: if the library is not installed.
+            ConfigurationError: for a 3D plan, or deep supervision, or if the library is not installed.
         """
         super().__init__()
         name = type(self).__name__
         if conv_op is not nn.Conv2d:
-            raise ValueError(f"{name} is a 2D network: train it with the configuration 2d.")
+            raise ConfigurationError(f"{name} is a 2D network: train it with the configuration 2d.")
         if deep_supervision:
-            raise ValueError(f"{name} has one output: train it without deep supervision.")
+            raise ConfigurationError(f"{name} has one output: train it without deep supervision.")
         self.input_channels = input_channels
         self.network = self.build(input_channels, num_classes)
         self.decoder = nn.Identity()  # nnU-Net looks here for a switch that these networks do not have
@@ -65,7 +65,11 @@ class LibraryNetwork(nn.Module, ABC):
         return logits[..., :height, :width]
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        """Values stored for backward per sample, in the unit nnU-Net's planner budgets with."""
+        """Values stored for backward per sample, in the unit nnU-Net's planner budgets with.
+
+        Args:
+            input_size: spatial size of the patch.
+        """
         return count_conv_outputs(self, self.input_channels, input_size)
 
 
@@ -116,6 +120,6 @@ def _library(module: str, package: str | None = None) -> ModuleType:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
+        raise ConfigurationError(
             f"{package or module} is not installed: pip install 'nnunetv2-unet3plus[baselines]'"
         ) from error

@@ -9,6 +9,7 @@ from dynamic_network_architectures.initialization.weight_init import InitWeights
 from torch import Tensor, nn
 
 from nnunetv2_unet3plus.building_blocks.plan_encoder import encoder_feature_map_size, plan_encoder
+from nnunetv2_unet3plus.errors import ConfigurationError
 
 _PER_STAGE = (
     "features_per_stage",
@@ -107,7 +108,7 @@ def first_stages(plan: dict[str, Any], prune_level: int | None) -> dict[str, Any
         return plan
     deepest = plan["n_stages"] - 1
     if type(prune_level) is not int or not 1 <= prune_level <= deepest:
-        raise ValueError(
+        raise ConfigurationError(
             f"prune_level must be 1 to {deepest} in a network of {deepest + 1} stages, not {prune_level!r}."
         )
     kept = {name: plan[name][: prune_level + 1] for name in _PER_STAGE if isinstance(plan.get(name), list | tuple)}

@@ -7,6 +7,7 @@ from typing import Any
 
 from nnunetv2_unet3plus.architectures.encoder_decoder import EncoderDecoderNetwork
 from nnunetv2_unet3plus.building_blocks.full_scale_decoder import FullScaleDecoder
+from nnunetv2_unet3plus.errors import ConfigurationError
 
 
 class UNet3Plus(EncoderDecoderNetwork):
@@ -37,7 +38,7 @@ class UNet3Plus(EncoderDecoderNetwork):
             ValueError: for a branch without channels, and as `plan_encoder`.
         """
         if cat_channels is not None and cat_channels < 1:
-            raise ValueError(f"cat_channels is the width of a branch, at least 1, not {cat_channels}.")
+            raise ConfigurationError(f"cat_channels is the width of a branch, at least 1, not {cat_channels}.")
         super().__init__(input_channels, nonlin_first, **plan)
         width = cat_channels or max(1, self.encoder.output_channels[0] // 2)
         self.decoder = FullScaleDecoder(self.encoder, num_classes, width, deep_supervision, nonlin_first)

@@ -9,6 +9,7 @@ from nnunetv2_unet3plus.architectures.unetsharp import UNetSharp
 from nnunetv2_unet3plus.building_blocks.classification_gate import PooledGate
 from nnunetv2_unet3plus.building_blocks.gating import Gating, Mode
 from nnunetv2_unet3plus.building_blocks.wiring import Node
+from nnunetv2_unet3plus.errors import ConfigurationError
 
 
 class UNetSharpCGM(UNetSharp):
@@ -32,7 +33,9 @@ class UNetSharpCGM(UNetSharp):
             ValueError: without a foreground class, for an unknown gating, a level to prune to, and as `UNetSharp`.
         """
         if kwargs.get("prune_level") is not None:
-            raise ValueError("prune_level would cut away the deepest map, whose gate decides first: leave it out.")
+            raise ConfigurationError(
+                "prune_level would cut away the deepest map, whose gate decides first: leave it out."
+            )
         super().__init__(*args, **kwargs)
         decoder = self.decoder
         classes = decoder.num_classes - (not decoder.regions)

@@ -9,6 +9,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from nnunetv2_unet3plus.errors import ConfigurationError
+
 
 class DeepestMapGate(nn.Module):
     """UNet 3+'s gate: dropout, 1x1 convolution to two logits a class, global max pooling.
@@ -73,7 +75,7 @@ class PooledGate(nn.Module):
             ValueError: for a single patch in training.
         """
         if self.training and len(x) < 2:
-            raise ValueError(
+            raise ConfigurationError(
                 "The batch norm of UNet#'s gates needs two patches or more on each GPU: raise batch_size in the plans, "
                 "or train without CGM."
             )
@@ -98,7 +100,7 @@ def presence_probability(gate_logits: Tensor) -> Tensor:
 
 def _require_classes(classes: int) -> None:
     if classes < 1:
-        raise ValueError(
+        raise ConfigurationError(
             "A classification gate needs a foreground class to say present or absent about, and there is none: "
             "use a trainer without CGM or add a foreground label to dataset.json."
         )

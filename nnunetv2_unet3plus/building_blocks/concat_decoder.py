@@ -17,6 +17,7 @@ from torch.nn.functional import log_softmax, logsigmoid
 from nnunetv2_unet3plus.building_blocks.max_pool import max_pool
 from nnunetv2_unet3plus.building_blocks.resize_conv import matching_concat_conv, matching_resize_conv
 from nnunetv2_unet3plus.building_blocks.wiring import Node, Wiring
+from nnunetv2_unet3plus.errors import ConfigurationError
 
 FarEdges = Literal["conv", "raw"]
 InferenceMode = Literal["fast", "accurate"]
@@ -42,7 +43,7 @@ class NodeStyle:
 
     def __post_init__(self) -> None:
         if self.far_edges not in ("conv", "raw"):
-            raise ValueError(f"far_edges must be 'conv' or 'raw', not {self.far_edges!r}.")
+            raise ConfigurationError(f"far_edges must be 'conv' or 'raw', not {self.far_edges!r}.")
 
 
 INTERPOLATED = NodeStyle()
@@ -84,7 +85,7 @@ class ConcatDecoder(nn.Module):
         """
         super().__init__()
         if inference_mode not in ("fast", "accurate"):
-            raise ValueError(f"inference_mode must be 'fast' or 'accurate', not {inference_mode!r}.")
+            raise ConfigurationError(f"inference_mode must be 'fast' or 'accurate', not {inference_mode!r}.")
         self.deep_supervision = deep_supervision
         self.inference_mode = inference_mode
         self.regions = regions

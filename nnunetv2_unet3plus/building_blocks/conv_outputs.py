@@ -10,7 +10,13 @@ _CONVS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def count_conv_outputs(network: nn.Module, input_channels: int, input_size: Sequence[int]) -> int:
-    """Values that all convolutions return for one image of this size, in nnU-Net's unit: one count a conv block."""
+    """Values that all convolutions return for one image, in nnU-Net's unit: one count a conv block.
+
+    Args:
+        network: stays as it is; a copy without memory answers.
+        input_channels: of the image.
+        input_size: its spatial size.
+    """
     network, total = deepcopy(network).to("meta").eval(), 0
 
     def count(_module: nn.Module, _inputs: tuple[Tensor], output: Tensor) -> None:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from nnunetv2_unet3plus.building_blocks.classification_gate import presence_probability
+from nnunetv2_unet3plus.errors import ConfigurationError
 
 # exp(-10) is a probability under 5e-5. Finite and small, because nnU-Net adds up logits of overlapping tiles in half
 # precision, weighted by up to 10.
@@ -69,7 +70,7 @@ class Gating(nn.Module):
         """
         super().__init__()
         if mode not in ("hard", "soft"):
-            raise ValueError(f"gating must be 'hard' or 'soft', not {mode!r}.")
+            raise ConfigurationError(f"gating must be 'hard' or 'soft', not {mode!r}.")
         self.register_buffer("thresholds", torch.full((classes,), DEFAULT_THRESHOLD))
         self.regions = regions
         self.mode = mode

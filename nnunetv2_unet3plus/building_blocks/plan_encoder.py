@@ -12,6 +12,8 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
+from nnunetv2_unet3plus.errors import ConfigurationError
+
 IntPerStage = int | Sequence[int]
 
 
@@ -54,11 +56,11 @@ def plan_encoder(  # noqa: D417 - the arguments of nnU-Net's own networks are do
             other than 1 or 3 along an axis, or an unknown pool.
     """
     if (n_conv_per_stage is None) == (n_blocks_per_stage is None):
-        raise ValueError(
+        raise ConfigurationError(
             "An encoder takes n_conv_per_stage (plain encoder) or n_blocks_per_stage (residual encoder): give one."
         )
     if pool not in ("conv", "max", "avg"):
-        raise ValueError(f"pool must be 'conv', 'max' or 'avg', not {pool!r}.")
+        raise ConfigurationError(f"pool must be 'conv', 'max' or 'avg', not {pool!r}.")
     features, kernels, stage_strides = checked_topology(conv_op, n_stages, features_per_stage, kernel_sizes, strides)
     norm_and_nonlin = (norm_op, norm_op_kwargs, dropout_op, dropout_op_kwargs, nonlin, nonlin_kwargs)
     topology = (input_channels, n_stages, features, conv_op, kernels, stage_strides)
@@ -105,15 +107,15 @@ def checked_topology(
     kernels = [maybe_convert_scalar_to_list(conv_op, kernel) for kernel in _per_stage(kernel_sizes, n_stages)]
     stage_strides = [maybe_convert_scalar_to_list(conv_op, stride) for stride in _per_stage(strides, n_stages)]
     if n_stages < 2:
-        raise ValueError(f"Skips join stages: a network needs at least 2, n_stages is {n_stages}.")
+        raise ConfigurationError(f"Skips join stages: a network needs at least 2, n_stages is {n_stages}.")
     if any(s != 1 for s in stage_strides[0]):
-        raise ValueError(
+        raise ConfigurationError(
             f"The first stage works at full resolution: set strides[0] to 1, not {tuple(stage_strides[0])}; "
             "its map is where the segmentation is made."
         )
     for stage, kernel in enumerate(kernels):
         if any(k not in (1, 3) for k in kernel):
-            raise ValueError(
+            raise ConfigurationError(
                 f"Our decoders know kernels of 1 or 3 along each axis, stage {stage} has {tuple(kernel)}: "
                 "change kernel_sizes in the plans."
             )
@@ -143,5 +145,7 @@ def _per_stage(value: Any, n_stages: int) -> list:
     """One entry a stage: a single number stands for all of them."""
     per_stage = [value] * n_stages if isinstance(value, int) else list(value)
     if len(per_stage) != n_stages:
-        raise ValueError(f"A network of {n_stages} stages needs {n_stages} entries, not {len(per_stage)}: {value}")
+        raise ConfigurationError(
+            f"A network of {n_stages} stages needs {n_stages} entries, not {len(per_stage)}: {value}"
+        )
     return per_stage

@@ -9,6 +9,7 @@ from dynamic_network_architectures.building_blocks.simple_conv_blocks import Con
 from torch import Tensor, nn
 
 from nnunetv2_unet3plus.building_blocks.conv_outputs import count_conv_outputs
+from nnunetv2_unet3plus.errors import ConfigurationError
 
 RGB_OR_GREY = (1, 3)
 
@@ -55,7 +56,7 @@ class TimmEncoder(nn.Module):
         """
         super().__init__()
         if conv_op is not nn.Conv2d:
-            raise ValueError(
+            raise ConfigurationError(
                 f"{name} is a 2D encoder: train with the configuration 2d, or a network of another encoder."
             )
         self.name = name
@@ -94,7 +95,7 @@ class TimmEncoder(nn.Module):
         """
         input_channels = next(self.body.parameters()).shape[1]
         if input_channels not in RGB_OR_GREY:
-            raise ValueError(
+            raise ConfigurationError(
                 f"ImageNet's weights are for images of 3 channels, or of 1 as their sum, not of {input_channels}: "
                 "train without ImageNet."
             )
@@ -105,7 +106,7 @@ class TimmEncoder(nn.Module):
         try:
             body = _body(self.name, input_channels, self.out_indices, **options)
         except Exception as error:  # what a download can raise is not for us to list
-            raise ValueError(
+            raise ConfigurationError(
                 f"The ImageNet weights of {self.name} could not be loaded ({type(error).__name__}): where there is no "
                 f"internet, fetch https://huggingface.co/timm/{_full_name(self.name)} (model.safetensors) elsewhere "
                 "and set unet3plus_imagenet_weights to the file."
@@ -117,16 +118,22 @@ class TimmEncoder(nn.Module):
         try:
             held = timm.models.load_state_dict(str(file))
         except Exception as error:  # a missing, truncated or foreign file, each with an exception of its own
-            raise ValueError(f"{file}: no readable weights ({type(error).__name__}); copy the file again.") from error
+            raise ConfigurationError(
+                f"{file}: no readable weights ({type(error).__name__}); copy the file again."
+            ) from error
         wanted = {name.replace("features_", "features.") for name, _ in self.body.named_parameters()}
         if missing := wanted - set(held):
-            raise ValueError(
+            raise ConfigurationError(
                 f"{file}: these are not the weights of {self.name}, {len(missing)} of {len(wanted)} are missing, such "
                 f"as {min(missing)}; fetch model.safetensors of https://huggingface.co/timm/{_full_name(self.name)}."
             )
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        """Values that convs return, in nnU-Net's unit: one conv block's output counts once."""
+        """Values that convs return, in nnU-Net's unit: one conv block's output counts once.
+
+        Args:
+            input_size: spatial size of the patch.
+        """
         return count_conv_outputs(self, next(self.body.parameters()).shape[1], input_size)
 
 

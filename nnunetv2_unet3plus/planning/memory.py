@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunetv2_unet3plus.errors import ConfigurationError
+
 # Values stored by a whole batch in a training that takes REFERENCE_GB, from nnU-Net 2.8's planners
 # (UNet_reference_val_* x UNet_reference_val_corresp_bs_*), by residual encoder or not and spatial dimensions.
 REFERENCE_GB = 8
@@ -88,14 +90,14 @@ def check_patch(patch_size: Sequence[int], strides: Sequence[Sequence[int]], res
     deepest = list(patch_size)
     for stage, stride in enumerate(strides):
         if residual and len(patch_size) == 3 and any(n < s for n, s in zip(deepest, stride, strict=True)):
-            raise ValueError(
+            raise ConfigurationError(
                 f"A patch of {' x '.join(map(str, patch_size))} voxels is too small for the residual encoder's stage "
                 f"{stage}: {' x '.join(map(str, deepest))} voxels reach it, which its shortcut cannot pool by "
                 f"{' x '.join(map(str, stride))}. Enlarge patch_size or lower the stride in the plans file."
             )
         deepest = [-(-n // s) for n, s in zip(deepest, stride, strict=True)]
     if all(n == 1 for n in deepest):
-        raise ValueError(
+        raise ConfigurationError(
             f"A patch of {' x '.join(map(str, patch_size))} voxels is too small for {len(strides)} stages: one voxel "
             "is left in the deepest map. Enlarge patch_size or take away stages (n_stages and the lists beside it) "
             "in the plans file."

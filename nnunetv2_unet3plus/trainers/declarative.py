@@ -1,6 +1,9 @@
 """The base of our trainers: a variant says what it wants in a few class attributes."""
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any, ClassVar
 
@@ -12,6 +15,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 from torch._dynamo import OptimizedModule
 
+from nnunetv2_unet3plus.errors import ConfigurationError
 from nnunetv2_unet3plus.losses import DeepSupervisionLoss, SegmentationLoss, halving_weights
 from nnunetv2_unet3plus.planning.memory import MemoryNeed, check_patch, planner_target, training_gigabytes
 from nnunetv2_unet3plus.trainers.time_left import TimeLeftMixin
@@ -53,6 +57,16 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
             plans = with_architecture_option(plans, configuration, "regions", regions)
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.enable_deep_supervision = self.deep_supervision
+
+    def initialize(self) -> None:
+        """As nnU-Net; what cannot be built is told in one line."""
+        with _one_line_for_errors():
+            super().initialize()
+
+    def run_training(self) -> None:
+        """As nnU-Net; what cannot be trained is told in one line."""
+        with _one_line_for_errors():
+            super().run_training()
 
     @classmethod
     def build_network_architecture(  # a static method in nnU-Net, which calls both alike
@@ -132,7 +146,7 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
         for head, stage in enumerate(self._head_stages()):
             size = sizes[0 if self.full_scale_supervision else stage]
             if not np.isclose(prepared, size).all(axis=1).any():
-                raise ValueError(
+                raise ConfigurationError(
                     f"Head {head} of {type(self).__name__} is to be compared at {size.tolist()} of the patch, but "
                     f"targets are prepared at {prepared.tolist()}: add its size in _get_deep_supervision_scales, or "
                     "set full_scale_supervision."
@@ -211,6 +225,16 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
             f"-pl {self.plans_manager.experiment_planner_name} -gpu_memory_target {target} "
             f"-overwrite_plans_name {plans}, then nnUNetv2_train with -p {plans}."
         )
+
+
+@contextmanager
+def _one_line_for_errors() -> Iterator[None]:
+    """nnU-Net's commands would print a traceback; ends with exit code 2, as our own commands do."""
+    try:
+        yield
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
 
 
 def with_architecture_option(plans: dict[str, Any], configuration: str, name: str, value: Any) -> dict[str, Any]:

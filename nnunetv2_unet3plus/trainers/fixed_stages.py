@@ -2,6 +2,7 @@
 
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
+from nnunetv2_unet3plus.errors import ConfigurationError
 from nnunetv2_unet3plus.trainers.declarative import DeclarativeTrainer
 
 
@@ -17,7 +18,7 @@ class FixedStagesTrainer(DeclarativeTrainer):
         """
         dims = len(configuration_manager.patch_size)
         if dims != 2:
-            raise ValueError(
+            raise ConfigurationError(
                 f"{cls.__name__} is a 2D network: train it with the configuration 2d, or another network with this one."
             )
         return [[1] * dims] + [[2] * dims] * (cls._stages() - 1)

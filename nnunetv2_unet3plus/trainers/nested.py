@@ -8,6 +8,7 @@ from torch import nn
 from nnunetv2_unet3plus.architectures.unetplusplus import UNetPlusPlus
 from nnunetv2_unet3plus.architectures.unetsharp import UNetSharp
 from nnunetv2_unet3plus.architectures.unetsharp_cgm import UNetSharpCGM
+from nnunetv2_unet3plus.errors import ConfigurationError
 from nnunetv2_unet3plus.losses import UNetPlusPlusLoss, UNetSharpLoss, equal_weights
 from nnunetv2_unet3plus.trainers.classification_guided import ClassificationGuidedTrainer
 from nnunetv2_unet3plus.trainers.declarative import DeclarativeTrainer
@@ -30,7 +31,7 @@ class NestedTrainer(DeclarativeTrainer):
         cls, configuration: ConfigurationManager, input_channels: int, output_channels: int, deep_supervision: bool
     ) -> nn.Module:
         if not cls.deep_supervision and cls._options(configuration).get("inference_mode") == "accurate":
-            raise ValueError(
+            raise ConfigurationError(
                 f'inference_mode "accurate" averages branches that {cls.__name__} has not trained: set it to "fast" '
                 "in the plans, or train with deep supervision."
             )

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from nnunetv2_unet3plus.architectures import baselines
+from nnunetv2_unet3plus.errors import ConfigurationError
 from tests.architectures.plans import arch_kwargs
 
 NETWORKS = ["PSPNet", "DeepLabV3", "DeepLabV3Plus", "AttentionUNet"]
@@ -46,7 +47,5 @@ def test_library_that_is_not_installed(name, library, monkeypatch):
         raise ModuleNotFoundError(module)
 
     monkeypatch.setattr(baselines, "import_module", missing)
-    with pytest.raises(
-        ModuleNotFoundError, match=rf"{library} is not installed: pip install 'nnunetv2-unet3plus\[base"
-    ):
+    with pytest.raises(ConfigurationError, match=rf"{library} is not installed: pip install 'nnunetv2-unet3plus\[base"):
         build(name)

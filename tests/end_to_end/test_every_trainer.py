@@ -6,6 +6,8 @@ Two epochs of two steps teach a network little: the Dice says that the pipeline 
 
 import json
 import re
+import subprocess
+from math import isfinite
 
 import pytest
 
@@ -33,8 +35,12 @@ def planned(shared_workspace):
 def check(workspace, dataset, configuration, trainer):
     output = workspace.run("nnUNetv2_train", 4, configuration, 0, "-tr", trainer + LENGTH, "-device", "cpu")
     summary = workspace.model_folder(dataset, trainer + LENGTH, configuration) / "fold_0" / "validation/summary.json"
-    dice = json.loads(summary.read_text())["foreground_mean"]["Dice"]
-    assert 0 <= dice <= 1
+    scans = json.loads(summary.read_text())
+    dice = scans["foreground_mean"]["Dice"]
+    assert len(scans["metric_per_case"]) == 2  # of ten, in the first of five folds
+    losses = re.findall(r"(?:train|val)_loss (\S+)", output)
+    assert len(losses) == 4
+    assert all(isfinite(float(loss)) for loss in losses)
     parameters = re.search(r"([\d.]+) million parameters", output)[1]
     seconds = re.findall(r"Epoch time: ([\d.]+) s", output)
     assert len(seconds) == 2
@@ -49,6 +55,17 @@ def test_2d(trainer, planned):
 @pytest.mark.parametrize("trainer", NESTED_IN_3D)
 def test_3d_fullres(trainer, planned):
     check(*planned, "3d_fullres", trainer)
+
+
+@pytest.mark.parametrize("trainer", ["nnUNetTrainerPSPNet", "nnUNetTrainerUNet3PlusVGG16"])
+def test_2d_network_on_a_3d_plan(trainer, planned):
+    workspace, _ = planned
+    command = ("nnUNetv2_train", 4, "3d_fullres", 0, "-tr", trainer + LENGTH, "-device", "cpu")
+    process = workspace.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    output, _ = process.communicate()
+    assert process.returncode == 2
+    assert "is a 2D network: train it with the configuration 2d" in output.splitlines()[-1]
+    assert "Traceback" not in output
 
 
 def test_prune_to_the_first_level_that_is_good_enough(planned):

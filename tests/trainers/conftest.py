@@ -1,5 +1,8 @@
 """Trainers as nnU-Net makes them, on a plan and a dataset.json written here: no data on disk, no training run."""
 
+import re
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -48,6 +51,23 @@ def plans(dims=2, encoder="plain", n_stages=4, patch_size=None, batch_size=2, wi
         "label_manager": "LabelManager",
         "configurations": {{2: "2d", 3: "3d_fullres"}[dims]: configuration},
     }
+
+
+@pytest.fixture
+def refused(capsys):
+    """with refused(line): what ends as our commands do, exit code 2 and one line that matches."""
+
+    @contextmanager
+    def expect(line):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ending:
+            yield
+        printed = capsys.readouterr().err
+        assert ending.value.code == 2
+        assert re.search(line, printed)
+        assert printed.count("\n") == 1
+
+    return expect
 
 
 @pytest.fixture

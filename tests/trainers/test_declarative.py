@@ -170,28 +170,28 @@ class TestCostInLog:
 
 
 class TestBadInput:
-    def test_head_without_a_target(self, make_trainer):
+    def test_head_without_a_target(self, make_trainer, refused):
         class Coarse(nnUNetTrainerUNet3PlusDiceCE):
             def _get_deep_supervision_scales(self):
                 return super()._get_deep_supervision_scales()[:-1]
 
-        with pytest.raises(ValueError, match=r"Head 3 of Coarse is to be compared at \[0.125, 0.125\] of the patch"):
+        with refused(r"Head 3 of Coarse is to be compared at \[0.125, 0.125\] of the patch"):
             make_trainer(Coarse)
 
-    def test_patch_too_small_for_the_shortcuts_of_a_residual_encoder(self, make_trainer):
-        with pytest.raises(ValueError, match="which its shortcut cannot pool by 2 x 2 x 2"):
+    def test_patch_too_small_for_the_shortcuts_of_a_residual_encoder(self, make_trainer, refused):
+        with refused("which its shortcut cannot pool by 2 x 2 x 2"):
             make_trainer(nnUNetTrainerUNet3Plus, dims=3, encoder="residual", patch_size=[4, 16, 16])
 
-    def test_patch_too_small_for_the_stages(self, make_trainer):
-        with pytest.raises(ValueError, match=r"patch of 8 x 8 voxels is too small for 4 stages"):
+    def test_patch_too_small_for_the_stages(self, make_trainer, refused):
+        with refused(r"patch of 8 x 8 voxels is too small for 4 stages"):
             make_trainer(nnUNetTrainerUNet3Plus, patch_size=[8, 8])
 
-    def test_patch_too_small_for_the_papers_network(self, make_trainer):
-        with pytest.raises(ValueError, match=r"patch of 16 x 16 voxels is too small for 5 stages"):
+    def test_patch_too_small_for_the_papers_network(self, make_trainer, refused):
+        with refused(r"patch of 16 x 16 voxels is too small for 5 stages"):
             make_trainer(nnUNetTrainerUNet3PlusPaper, n_stages=3, patch_size=[16, 16])
 
-    def test_paper_network_on_a_3d_plan(self, make_trainer):
-        with pytest.raises(ValueError, match="train it with the configuration 2d"):
+    def test_paper_network_on_a_3d_plan(self, make_trainer, refused):
+        with refused("train it with the configuration 2d"):
             make_trainer(nnUNetTrainerUNet3PlusPaper, dims=3)
 
 
