@@ -46,7 +46,7 @@ class Workspace:
             "nnUNet_preprocessed": str(self.preprocessed),
             "nnUNet_results": str(self.results),
             "nnUNet_n_proc_DA": "2",
-            "nnUNet_def_n_proc": "2",
+            "nnUNet_def_n_proc": "1",
             "OMP_NUM_THREADS": str(THREADS),
             "OMP_WAIT_POLICY": "passive",  # threads that spin while others work make a busy machine ten times slower
         }
@@ -55,6 +55,8 @@ class Workspace:
         env = self.env
         if command[0] == "nnUNetv2_train" and not self.long_trainings:
             env = env | {"nnUNet_n_proc_DA": "0"}  # in seconds, starting processes to augment costs more than it saves
+        if command[0].startswith("nnUNetv2_predict"):  # instead of three processes, each of which imports PyTorch
+            command += ("-npp", 1, "-nps", 1)
         command = [BIN / command[0], *map(str, command[1:])]
         return subprocess.Popen(command, env=env, cwd=self.root, start_new_session=True, **options)
 
