@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 2
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-trainers lint format bench clean
+.PHONY: help install demo test test-slow lint format bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -22,13 +22,10 @@ demo: $(INSTALLED) ## phantom CT -> nnU-Net commands -> masks, Dice table, pictu
 	$(BIN)/unet3plus demo $(if $(DATA),--data "$(DATA)") $(if $(OUTPUT),--output "$(OUTPUT)") $(DEMO_ARGS)
 
 test: $(INSTALLED) ## unit tests and one end-to-end pass a configuration
-	$(BIN)/pytest -m "not slow and not sweep" $(PYTEST_ARGS)
+	$(BIN)/pytest -m "not slow" $(PYTEST_ARGS)
 
-test-slow: $(INSTALLED) ## the long end-to-end runs
-	$(BIN)/pytest -m slow $(PYTEST_ARGS)
-
-test-trainers: $(INSTALLED) ## every trainer through the stock commands, two epochs each
-	$(BIN)/pytest -m sweep $(PYTEST_ARGS)
+test-slow: $(INSTALLED) ## the long end-to-end runs, two side by side with one thread each
+	$(BIN)/pytest -m slow -n 2 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(INSTALLED) ## ruff and mypy
 	$(BIN)/ruff check

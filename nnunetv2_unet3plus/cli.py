@@ -105,8 +105,11 @@ def _add_prune(commands: Commands) -> None:
         commands,
         "prune",
         "cut a trained UNet++ or UNet# down to its first levels, as an ordinary nnU-Net model folder",
-        "unet3plus prune nnUNet_results/Dataset501_LiTS/nnUNetTrainerUNetSharp__nnUNetPlans__2d --level 2 -o pruned\n"
-        "  unet3plus prune nnUNet_results/Dataset501_LiTS/nnUNetTrainerUNetSharp__nnUNetPlans__2d --auto -o pruned",
+        "cd $nnUNet_results/Dataset501_LiTS\n"
+        "  unet3plus prune nnUNetTrainerUNetSharp__nnUNetPlans__2d --auto -o pruned\n"
+        "  unet3plus prune nnUNetTrainerUNetSharp__nnUNetPlans__2d --level 2 \\\n"
+        "      -o nnUNetTrainerUNetSharp__nnUNetPlansL2__2d\n"
+        "so named, nnUNetv2_predict and nnUNetv2_export_model_to_zip find it by -p nnUNetPlansL2",
     )
     parser.add_argument("model_folder", type=Path, metavar="MODEL_FOLDER", help="trained model, with deep supervision")
     parser.add_argument("--level", type=int, help="deepest level to keep, from 1")
@@ -121,7 +124,9 @@ def _add_prune(commands: Commands) -> None:
         help="percentage points of Dice that --auto may lose (default: 0.5)",
     )
     parser.add_argument("--device", default=None, help="cpu, cuda or mps, for --auto (default: cuda if there is one)")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="new model folder")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, help="new model folder, made complete or not at all"
+    )
     parser.set_defaults(run=_run_prune)
 
 

@@ -24,9 +24,11 @@ class LibraryNetwork(nn.Module, ABC):
 
     Attributes:
         divisor: the library's network wants sizes that are multiples of it; smaller ones are padded with zeros.
+        needs_two: patches in training; it has a batch norm behind global pooling.
     """
 
     divisor: ClassVar[int] = 32
+    needs_two: ClassVar[bool] = False
 
     def __init__(
         self, input_channels: int, num_classes: int, deep_supervision: bool = False, *, conv_op: type, **_plan: Any
@@ -59,7 +61,16 @@ class LibraryNetwork(nn.Module, ABC):
         """The library's network."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(B, num_classes, *size)`` for images ``(B, input_channels, *size)``."""
+        """Logits ``(B, num_classes, *size)`` for images ``(B, input_channels, *size)``.
+
+        Raises:
+            ValueError: for a single patch in training, where the network normalises over patches alone.
+        """
+        if self.training and self.needs_two and len(x) < 2:
+            raise ConfigurationError(
+                f"The batch norm of {type(self).__name__} needs two patches or more on each GPU: raise batch_size in "
+                "the plans."
+            )
         height, width = x.shape[2:]
         logits = self.network(pad(x, [0, -width % self.divisor, 0, -height % self.divisor]))
         return logits[..., :height, :width]
@@ -87,6 +98,8 @@ class PSPNet(LibraryNetwork):
 class DeepLabV3(LibraryNetwork):
     """Of segmentation_models_pytorch."""
 
+    needs_two = True
+
     @staticmethod
     def build(input_channels: int, num_classes: int) -> nn.Module:
         """On ResNet-101."""
@@ -96,6 +109,8 @@ class DeepLabV3(LibraryNetwork):
 
 class DeepLabV3Plus(LibraryNetwork):
     """Of segmentation_models_pytorch."""
+
+    needs_two = True
 
     @staticmethod
     def build(input_channels: int, num_classes: int) -> nn.Module:

@@ -27,6 +27,7 @@ class EncoderDecoderNetwork(AbstractDynamicNetworkArchitectures):
 
     The arguments are those nnU-Net writes into a plans file, for ``PlainConvUNet`` (``n_conv_per_stage``) as for
     ``ResidualEncoderUNet`` (``n_blocks_per_stage``); a subclass can stand in for either as ``network_class_name``.
+    nnU-Net's own trainer trains those with at most one head a stage, finest first; nested ones need our trainers.
     Another encoder is a mixin that overrides `topology` and `build_encoder`.
     """
 
@@ -35,21 +36,26 @@ class EncoderDecoderNetwork(AbstractDynamicNetworkArchitectures):
     key_to_encoder = "encoder.stages"
 
     def __init__(
-        self, input_channels: int, nonlin_first: bool = False, prune_level: int | None = None, **plan: Any
+        self, input_channels: int, nonlin_first: bool = False, kept_level: int | None = None, **plan: Any
     ) -> None:
         """Build the encoder.
 
         Args:
             input_channels: channels of the images.
             nonlin_first: conv - nonlin - norm instead of conv - norm - nonlin.
-            prune_level: build this many stages beyond the first alone; None for all.
+            kept_level: build this many stages beyond the first alone; None for all. Where a network can do without
+                the others its constructor has it as ``prune_level``.
             **plan: what a plans file says about the encoder, see `plan_encoder`.
 
         Raises:
             ValueError: for a level that the network does not have, and as `plan_encoder`.
         """
         super().__init__()
-        plan = first_stages(self.topology(plan), prune_level)
+        if "prune_level" in plan:
+            raise ConfigurationError(
+                f"{type(self).__name__} has no levels, as UNet++ and UNet# have: take prune_level out of the plans."
+            )
+        plan = first_stages(self.topology(plan), kept_level)
         self.encoder = self.build_encoder(input_channels, nonlin_first=nonlin_first, **plan)
         self.key_to_stem = "encoder.stem" if hasattr(self.encoder, "stem") else "encoder.stages.0"
         self.keys_to_in_proj = _names_of_first_conv(self.encoder)

@@ -12,6 +12,7 @@ from torch import nn
 
 from nnunetv2_unet3plus.architectures.unet import UNet
 from nnunetv2_unet3plus.architectures.unet3plus import UNet3Plus
+from nnunetv2_unet3plus.architectures.unet3plus_cgm import UNet3PlusCGM
 from nnunetv2_unet3plus.architectures.unet3plus_raw import UNet3PlusRaw
 from nnunetv2_unet3plus.architectures.unetplusplus import UNetPlusPlus
 from nnunetv2_unet3plus.architectures.unetsharp import UNetSharp
@@ -51,6 +52,13 @@ def unet3plus_paper(input_channels: int, num_classes: int, deep_supervision: boo
     """
     network = UNet3Plus(input_channels, num_classes, deep_supervision, cat_channels=64, **paper_plan(WIDE))
     # maps follow the weights' memory format; batch norm is as fast in this one, and convolutions are faster
+    return network.to(memory_format=torch.channels_last)
+
+
+def unet3plus_paper_cgm(input_channels: int, num_classes: int, deep_supervision: bool = True) -> UNet3PlusCGM:
+    """The same with its classification gate, one a class; 26,991,687 with all heads for one class."""
+    plan = paper_plan(WIDE)
+    network = UNet3PlusCGM(input_channels, num_classes, deep_supervision, regions=True, cat_channels=64, **plan)
     return network.to(memory_format=torch.channels_last)
 
 

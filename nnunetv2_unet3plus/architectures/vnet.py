@@ -12,7 +12,7 @@ from nnunetv2_unet3plus.architectures.unet import UNet
 from nnunetv2_unet3plus.architectures.unet3plus_raw import UNet3PlusRaw
 from nnunetv2_unet3plus.architectures.unetplusplus import UNetPlusPlus
 from nnunetv2_unet3plus.architectures.unetsharp import UNetSharp
-from nnunetv2_unet3plus.building_blocks.vnet_encoder import VNetEncoder
+from nnunetv2_unet3plus.building_blocks.vnet_encoder import VNetEncoder, convs_per_stage
 
 
 class VNetEncoded(EncoderDecoderNetwork):
@@ -20,10 +20,11 @@ class VNetEncoded(EncoderDecoderNetwork):
 
     @classmethod
     def topology(cls, plan: dict[str, Any]) -> dict[str, Any]:
-        """Half the features."""
-        features = plan["features_per_stage"]
-        features = [features] * plan["n_stages"] if isinstance(features, int) else features
-        return plan | {"features_per_stage": [max(1, width // 2) for width in features]}
+        """Half the features, and the paper's number of convs."""
+        features, n_stages = plan["features_per_stage"], plan["n_stages"]
+        features = [features] * n_stages if isinstance(features, int) else features
+        halved = [max(1, width // 2) for width in features]
+        return plan | {"features_per_stage": halved, "n_conv_per_stage": convs_per_stage(n_stages)}
 
     @staticmethod
     def build_encoder(input_channels: int, **plan: Any) -> nn.Module:

@@ -117,7 +117,8 @@ class ConcatDecoder(nn.Module):
                 for node, sources in wiring.sources.items()
             }
         )
-        self.far = FarConvs(encoder, self._far_sources(), nonlin_first) if style.far_edges == "conv" else None
+        # two rows have no far edge, and nothing in FarConvs would get a gradient
+        self.far = FarConvs(encoder, sources, nonlin_first) if (sources := self._far_sources()) else None
         self.up = nn.ModuleDict({_key(node): self._transposed_conv(encoder, node[0]) for node in self._brought_up()})
 
         self.branches = wiring.branches
@@ -270,10 +271,7 @@ class FarConvs(nn.Module):
                 for node in sources
             }
         )
-        # without a far edge (two rows) there is nothing to normalise, and nothing that would get a gradient
-        norm = (
-            encoder.norm_op(width, **(encoder.norm_op_kwargs or {})) if encoder.norm_op and sources else nn.Identity()
-        )
+        norm = encoder.norm_op(width, **(encoder.norm_op_kwargs or {})) if encoder.norm_op else nn.Identity()
         nonlin = encoder.nonlin(**(encoder.nonlin_kwargs or {})) if encoder.nonlin else nn.Identity()
         if isinstance(norm, nn.Identity) or nonlin_first:
             nonlin.inplace = False  # autograd lets nothing be written into what a custom operator returns

@@ -34,6 +34,7 @@ class TimmEncoder(nn.Module):
         nonlin: type[nn.Module] | None = None,
         nonlin_kwargs: dict[str, Any] | None = None,
         conv_bias: bool = False,
+        nonlin_first: bool = False,
         **_not_used: Any,
     ) -> None:
         """Build the encoder, weights at random; most arguments are for the decoder.
@@ -50,6 +51,7 @@ class TimmEncoder(nn.Module):
             nonlin: see `plan_encoder`.
             nonlin_kwargs: see `plan_encoder`.
             conv_bias: see `plan_encoder`.
+            nonlin_first: see `plan_encoder`.
 
         Raises:
             ValueError: for a 3D plan.
@@ -73,7 +75,7 @@ class TimmEncoder(nn.Module):
         if halves_at_once:
             self.stem = ConvDropoutNormReLU(
                 conv_op, input_channels, channels[0], 3, 1, conv_bias, norm_op, norm_op_kwargs, dropout_op,
-                dropout_op_kwargs, nonlin, nonlin_kwargs,
+                dropout_op_kwargs, nonlin, nonlin_kwargs, nonlin_first,
             )  # fmt: skip
             channels = [channels[0], *channels]
         self.output_channels = channels

@@ -29,6 +29,7 @@ class VNetEncoder(nn.Module):
         conv_op: type[_ConvNd],
         kernel_sizes: int | Sequence[int | Sequence[int]],
         strides: int | Sequence[int | Sequence[int]],
+        n_conv_per_stage: Sequence[int],
         conv_bias: bool = False,
         norm_op: type[nn.Module] | None = None,
         norm_op_kwargs: dict[str, Any] | None = None,
@@ -36,9 +37,10 @@ class VNetEncoder(nn.Module):
         dropout_op_kwargs: dict[str, Any] | None = None,
         nonlin: type[nn.Module] | None = None,
         nonlin_kwargs: dict[str, Any] | None = None,
+        nonlin_first: bool = False,
         **_not_used: Any,
     ) -> None:
-        """Build the encoder; the arguments are those of `plan_encoder`, the paper says how many convs a stage has.
+        """Build the encoder; the arguments are those of `plan_encoder`, the paper's stages have `convs_per_stage`.
 
         Raises:
             ValueError: as `plan_encoder`.
@@ -51,9 +53,11 @@ class VNetEncoder(nn.Module):
         self.norm_op, self.norm_op_kwargs = norm_op, norm_op_kwargs
         self.dropout_op, self.dropout_op_kwargs = dropout_op, dropout_op_kwargs
         self.nonlin, self.nonlin_kwargs = nonlin, nonlin_kwargs
+        self.nonlin_first = nonlin_first
+        self.n_conv_per_stage = list(n_conv_per_stage)
         channels = [input_channels, *self.output_channels]
         self.stages = nn.ModuleList(
-            VNetStage(self, stage, channels[stage], convs) for stage, convs in enumerate(convs_per_stage(n_stages))
+            VNetStage(self, stage, channels[stage], convs) for stage, convs in enumerate(self.n_conv_per_stage)
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -66,8 +70,8 @@ class VNetEncoder(nn.Module):
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
         """Values stored for backward, in nnU-Net's unit: one conv block's output counts once."""
-        size, total, stages = list(input_size), 0, convs_per_stage(len(self.strides))
-        for convs, stride, channels in zip(stages, self.strides, self.output_channels, strict=True):
+        size, total = list(input_size), 0
+        for convs, stride, channels in zip(self.n_conv_per_stage, self.strides, self.output_channels, strict=True):
             size = [-(-n // s) for n, s in zip(size, stride, strict=True)]
             total += (convs + 1) * channels * prod(size)
         return total - self.output_channels[0] * prod(input_size)  # no strided conv leads to the first stage
@@ -82,7 +86,7 @@ class VNetStage(nn.Module):
         channels, self.stride = encoder.output_channels[stage], tuple(encoder.strides[stage])
         conv_norm_prelu = (
             encoder.conv_bias, encoder.norm_op, encoder.norm_op_kwargs, encoder.dropout_op, encoder.dropout_op_kwargs,
-            nn.PReLU, {"num_parameters": channels},
+            nn.PReLU, {"num_parameters": channels}, encoder.nonlin_first,
         )  # fmt: skip
         kernel = [WIDE if k == 3 else 1 for k in encoder.kernel_sizes[stage]]
         self.down: Any = None

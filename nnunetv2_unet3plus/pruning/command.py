@@ -62,7 +62,7 @@ def prune_automatically(folder: Path, tolerance: float, output: Path, device: st
         print(table(levels))
         print(f"Level {chosen.level} is the first within {tolerance:g} percentage points of the whole network's Dice.")
         model = work / f"level_{chosen.level}"
-        draw(levels, chosen, model / FIGURE)
+        draw(levels, chosen).savefig(model / FIGURE, dpi=150)
         (model / NUMBERS).write_text(json.dumps([asdict(level) for level in levels], indent=4))
         model.rename(output)
     except OSError as error:

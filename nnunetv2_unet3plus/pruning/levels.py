@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -12,11 +13,12 @@ from typing import Any
 import torch
 from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder2
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnunetv2_unet3plus.errors import UserError
-from nnunetv2_unet3plus.pruning.model_folder import prune, read_json
+from nnunetv2_unet3plus.pruning.model_folder import prune, read_json, read_whole
 
 CHECKPOINT = "checkpoint_final.pth"
 
@@ -56,11 +58,17 @@ def measure_levels(folder: Path, work: Path, device: torch.device) -> list[Level
     Raises:
         UserError: if the validation scans cannot be found, or as `prune`.
     """
-    plans = read_json(folder / "plans.json")
-    scans = _validation_scans(folder, plans)
+    plans, dataset = (read_json(folder / name) for name in ("plans.json", "dataset.json"))
+    checkpoints = _checkpoints(folder)
+    whole = read_whole(next(iter(checkpoints.values())), plans, dataset)
+    if PlansManager(plans).get_configuration(whole.configuration).previous_stage_name is not None:
+        raise UserError(
+            f"{folder}: --auto predicts scans, and a cascade's second stage needs masks as well; name a --level"
+        )
+    scans = _validation_scans(list(checkpoints), plans["dataset_name"], dataset)
     labels = _links(work / "labels", [scan.label for of_fold in scans.values() for scan in of_fold])
     levels = []
-    for level in range(1, _deepest_level(folder, plans) + 1):
+    for level in range(1, whole.deepest_level + 1):
         print(f"Level {level}: predicting {sum(map(len, scans.values()))} validation scans", flush=True)
         model, masks = work / f"level_{level}", work / f"masks_{level}"
         _, parameters = prune(folder, level, model)
@@ -82,7 +90,15 @@ def measure_levels(folder: Path, work: Path, device: torch.device) -> list[Level
 
 
 def choose_level(levels: Sequence[Level], tolerance: float) -> Level:
-    """The first level whose Dice is at most `tolerance` percentage points below that of the whole network."""
+    """The first level whose Dice is at most `tolerance` percentage points below that of the whole network.
+
+    Raises:
+        UserError: if the whole network has no Dice.
+    """
+    if isnan(levels[-1].dice):
+        raise UserError(
+            "the validation scans and their masks hold no class, so there is no Dice; name a --level yourself"
+        )
     return next(level for level in levels if level.dice * 100 >= levels[-1].dice * 100 - tolerance)
 
 
@@ -103,32 +119,48 @@ class _Scan:
     label: str
 
 
-def _validation_scans(folder: Path, plans: dict[str, Any]) -> dict[int, list[_Scan]]:
-    """For every trained fold the scans it has not been trained on."""
-    folds = sorted(
-        int(path.parent.name.removeprefix("fold_"))
+def _checkpoints(folder: Path) -> dict[int, Path]:
+    """Of every fold that has held out scans."""
+    checkpoints = {
+        int(path.parent.name.removeprefix("fold_")): path
         for path in folder.glob(f"fold_*/{CHECKPOINT}")
         if path.parent.name.removeprefix("fold_").isdecimal()
-    )
-    if not folds:
+    }
+    if not checkpoints:
         raise UserError(
             f"{folder}: no fold_N/{CHECKPOINT} in it, so no scans that were not trained on; name a --level yourself"
         )
-    dataset_name = plans["dataset_name"]
+    return dict(sorted(checkpoints.items()))
+
+
+def _validation_scans(folds: Sequence[int], dataset_name: str, dataset: dict[str, Any]) -> dict[int, list[_Scan]]:
+    """For every fold the scans it has not been trained on."""
     raw, preprocessed = (_dataset_folder(variable, dataset_name) for variable in ("nnUNet_raw", "nnUNet_preprocessed"))
     splits_file = preprocessed / "splits_final.json"
-    if not splits_file.exists():
-        raise UserError(f"{splits_file}: no such file; it says which scans were held out. Or name a --level yourself")
-    splits = json.loads(splits_file.read_text())
-    cases = get_filenames_of_train_images_and_targets(str(raw), read_json(folder / "dataset.json"))
+    held_out = _held_out(splits_file)
+    cases = get_filenames_of_train_images_and_targets(str(raw), dataset)
     scans = {}
     for fold in folds:
-        if fold >= len(splits):
+        if fold >= len(held_out):
             raise UserError(f"{splits_file}: has no fold {fold}; name a --level yourself")
-        if missing := [name for name in splits[fold]["val"] if name not in cases]:
+        if not held_out[fold]:
+            raise UserError(f"{splits_file}: fold {fold} has held out no scan; name a --level yourself")
+        if missing := [name for name in held_out[fold] if name not in cases]:
             raise UserError(f"{raw}: {missing[0]}, which fold {fold} has held out, is missing; copy it back")
-        scans[fold] = [_Scan(name, cases[name]["images"], cases[name]["label"]) for name in splits[fold]["val"]]
+        scans[fold] = [_Scan(name, cases[name]["images"], cases[name]["label"]) for name in held_out[fold]]
     return scans
+
+
+def _held_out(splits_file: Path) -> list[list[str]]:
+    """The names of every fold's validation scans."""
+    try:
+        return [list(fold["val"]) for fold in json.loads(splits_file.read_text())]
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{splits_file}: no such file; it says which scans were held out. Or name a --level yourself"
+        ) from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise UserError(f"{splits_file}: damaged, not nnU-Net's splits; copy it again or name a --level") from error
 
 
 def _dataset_folder(variable: str, dataset_name: str) -> Path:
@@ -141,17 +173,8 @@ def _dataset_folder(variable: str, dataset_name: str) -> Path:
     return folder
 
 
-def _deepest_level(folder: Path, plans: dict[str, Any]) -> int:
-    """Of the network in a model folder, by its nodes."""
-    checkpoint = next(iter(sorted(folder.glob(f"fold_*/{CHECKPOINT}"))))
-    weights = torch.load(checkpoint, map_location="cpu", weights_only=False)["network_weights"]
-    return max(int(name.split(".")[2].split("_")[1]) for name in weights if ".nodes.0_" in f".{name}")
-
-
 def _predict(predictor: nnUNetPredictor, scans: list[_Scan], masks: Path) -> float:
     """Seconds for all of them; the first is predicted once before, so that none pays for the start."""
-    if predictor.configuration_manager.previous_stage_name is not None:
-        raise UserError("--auto predicts scans, and a cascade's second stage needs masks as well; name a --level")
     images, outputs = [scan.images for scan in scans], [str(masks / scan.name) for scan in scans]
     predictor.predict_from_files_sequential(images[:1], outputs[:1])
     start = perf_counter()

@@ -8,6 +8,7 @@ network's branch X(0, level).
 import json
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -80,10 +81,34 @@ def require_new(output: Path) -> None:
         raise UserError(f"{output}: exists already; give a new folder with -o")
 
 
-def _prune_checkpoint(
-    path: Path, plans: dict[str, Any], dataset: dict[str, Any], level: int
-) -> tuple[dict[str, Any], dict[str, Any], tuple[int, int]]:
-    """The pruned checkpoint, the plans it goes with, and both parameter counts."""
+@dataclass
+class WholeNetwork:
+    """A trained network that can be pruned.
+
+    Attributes:
+        checkpoint: as nnU-Net has written it.
+        trainer: its class.
+        configuration: `2d`, ...
+        network: with the checkpoint's weights.
+    """
+
+    checkpoint: dict[str, Any]
+    trainer: Any
+    configuration: str
+    network: Any
+
+    @property
+    def deepest_level(self) -> int:
+        """That of the whole network."""
+        return len(self.network.encoder.output_channels) - 1
+
+
+def read_whole(path: Path, plans: dict[str, Any], dataset: dict[str, Any]) -> WholeNetwork:
+    """The network of a checkpoint.
+
+    Raises:
+        UserError: if it cannot be read, does not fit the plans, or is of a network that cannot be pruned.
+    """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=False)
         configuration, trainer_name = checkpoint["init_args"]["configuration"], checkpoint["trainer_name"]
@@ -107,15 +132,45 @@ def _prune_checkpoint(
             f"{path}: does not fit the plans.json and dataset.json beside it ({reason}); give the folder as "
             "nnUNetv2_train has written it"
         ) from error
-    pruned_plans = with_architecture_option(plans, configuration, "prune_level", level)
+    return WholeNetwork(checkpoint, trainer, configuration, whole)
+
+
+def _prune_checkpoint(
+    path: Path, plans: dict[str, Any], dataset: dict[str, Any], level: int
+) -> tuple[dict[str, Any], dict[str, Any], tuple[int, int]]:
+    """The pruned checkpoint, the plans it goes with, and both parameter counts."""
+    whole = read_whole(path, plans, dataset)
+    pruned_plans = with_architecture_option(plans, whole.configuration, "prune_level", level)
     try:
-        pruned = _network(trainer, pruned_plans, dataset, configuration)
+        pruned = _network(whole.trainer, pruned_plans, dataset, whole.configuration)
     except ValueError as error:
         raise UserError(f"--level {level}: {error}") from error
-    kept = {name: checkpoint[name] for name in KEPT_OF_CHECKPOINT if name in checkpoint}
+    weights = whole.checkpoint["network_weights"]
+    kept = {name: whole.checkpoint[name] for name in KEPT_OF_CHECKPOINT if name in whole.checkpoint}
     kept["network_weights"] = {name: weights[name] for name in pruned.state_dict()}
-    kept["init_args"] = checkpoint["init_args"] | {"plans": pruned_plans}
-    return kept, pruned_plans, (_parameters(whole), _parameters(pruned))
+    kept["init_args"] = whole.checkpoint["init_args"] | {"plans": pruned_plans}
+    pruned.load_state_dict(kept["network_weights"], strict=True)
+    _require_branch(whole.network, pruned, plans, whole.configuration, level)
+    return kept, pruned_plans, (_parameters(whole.network), _parameters(pruned))
+
+
+def _require_branch(whole: Any, pruned: torch.nn.Module, plans: dict[str, Any], configuration: str, level: int) -> None:
+    """Weights that load are no proof that the networks agree: both see a patch of noise.
+
+    Raises:
+        RuntimeError: if they do not agree.
+    """
+    size = PlansManager(plans).get_configuration(configuration).patch_size
+    x = torch.randn(1, next(whole.parameters()).shape[1], *size, generator=torch.Generator().manual_seed(0))
+
+    def branch(network: Any) -> torch.Tensor:
+        network.eval()
+        return network.decoder.segment((0, level), network.decoder.node_maps(network.encoder(x)))
+
+    with torch.no_grad():
+        expected, found = branch(whole), branch(pruned)
+    if not torch.allclose(found, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item()):
+        raise RuntimeError(f"{type(pruned).__name__} pruned to level {level} is not the whole network's branch")
 
 
 def _check(path: Path, trainer: type) -> None:

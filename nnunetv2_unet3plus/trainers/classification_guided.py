@@ -21,7 +21,7 @@ class ClassificationGuidedTrainer(DeclarativeTrainer):
     it is what tells such a network to return the gate's logits.
     """
 
-    added_options = frozenset({"regions"})
+    regions_in_plans = True
 
     def __init__(
         self,

@@ -1,10 +1,12 @@
 """The base of our trainers: a variant says what it wants in a few class attributes."""
 
 import os
+import pydoc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from inspect import Parameter, signature
 from typing import Any, ClassVar
 
 import numpy as np
@@ -32,8 +34,7 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
         full_scale_supervision: compare every head with the full-resolution target (UNet 3+, section 2.2) instead of
             each with a target of its own size.
         head_weights: number of heads to their weights.
-        added_options: arguments of `network_class` that plans may hold and the plan's own network does not know;
-            `regions` among them makes the trainer write into the plans whether the labels are regions.
+        regions_in_plans: `network_class` takes `regions`: write into the plans whether the labels are regions.
     """
 
     network_class: ClassVar[type[nn.Module] | None] = None
@@ -42,7 +43,7 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
     deep_supervision: ClassVar[bool] = True
     full_scale_supervision: ClassVar[bool] = False
     head_weights: ClassVar["staticmethod[[int], list[float]]"] = staticmethod(halving_weights)
-    added_options: ClassVar[frozenset[str]] = frozenset()
+    regions_in_plans: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -52,7 +53,7 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
         dataset_json: dict[str, Any],
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's own default
     ) -> None:
-        if "regions" in self.added_options:
+        if self.regions_in_plans:
             regions = PlansManager(plans).get_label_manager(dataset_json).has_regions
             plans = with_architecture_option(plans, configuration, "regions", regions)
         super().__init__(plans, configuration, fold, dataset_json, device)
@@ -202,12 +203,16 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
         return MemoryNeed(gigabytes(ours), gigabytes(plan_network), planner_target(self.plans_manager))
 
     def _plan_network(self, input_channels: int, output_channels: int) -> nn.Module:
-        """The network the plan itself names, which knows nothing of the options this trainer has added."""
+        """The network the plan itself names, without options in the plan that only ours knows."""
         configuration = self.configuration_manager
-        kwargs = configuration.network_arch_init_kwargs
+        name, kwargs = configuration.network_arch_class_name, configuration.network_arch_init_kwargs
+        plan_class: Any = pydoc.locate(name)
+        known = signature(plan_class).parameters.values()
+        if not any(parameter.kind is Parameter.VAR_KEYWORD for parameter in known):
+            kwargs = {parameter.name: kwargs[parameter.name] for parameter in known if parameter.name in kwargs}
         return get_network_from_plans(
-            configuration.network_arch_class_name,
-            {name: value for name, value in kwargs.items() if name not in self.added_options},
+            name,
+            kwargs,
             configuration.network_arch_init_kwargs_req_import,
             input_channels,
             output_channels,

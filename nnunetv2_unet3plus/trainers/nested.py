@@ -18,7 +18,7 @@ class NestedTrainer(DeclarativeTrainer):
     """What trainers of nested networks share: the branches count alike; plans may ask for fewer, or for their mean."""
 
     head_weights = staticmethod(equal_weights)
-    added_options = frozenset({"regions", "prune_level", "inference_mode"})
+    regions_in_plans = True
 
     @classmethod
     def strides(cls, configuration_manager: ConfigurationManager) -> list[list[int]]:
@@ -90,7 +90,6 @@ class nnUNetTrainerUNetSharpCGM(ClassificationGuidedTrainer, nnUNetTrainerUNetSh
     """With a classification gate on every branch; skips the decoder where a patch holds nothing."""
 
     network_class = UNetSharpCGM
-    added_options = NestedTrainer.added_options
 
 
 class nnUNetTrainerUNetSharpL1(nnUNetTrainerUNetSharp):

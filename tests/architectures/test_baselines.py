@@ -24,6 +24,14 @@ def test_logits_at_full_size_and_a_gradient_for_every_parameter(name):
     assert [parameter for parameter, p in network.named_parameters() if p.grad is None] == []
 
 
+@pytest.mark.parametrize("name", ["DeepLabV3", "DeepLabV3Plus"])
+def test_batch_of_one(name):
+    network = build(name)
+    with pytest.raises(ConfigurationError, match=f"{name} needs two patches or more"):
+        network(torch.randn(1, 1, 32, 32))
+    assert network.eval()(torch.randn(1, 1, 32, 32)).shape == (1, 3, 32, 32)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_memory_is_counted(name):
     with torch.device("meta"):

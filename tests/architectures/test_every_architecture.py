@@ -10,6 +10,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
 
+from nnunetv2_unet3plus.architectures import baselines, papers, timm_encoded
 from nnunetv2_unet3plus.architectures.unet import UNet
 from nnunetv2_unet3plus.architectures.unet3plus import UNet3Plus
 from nnunetv2_unet3plus.architectures.unet3plus_cgm import UNet3PlusCGM
@@ -107,6 +108,12 @@ def test_forward_backward_on_every_plan(plan, name):
     assert without == []
     assert all(p.grad.isfinite().all() for p in network.parameters())
 
+    alone = build(name, kwargs, deep_supervision=False)
+    logits = alone(torch.randn(1, 2, *size))
+    assert tuple(logits.shape) == grids[0]
+    logits.square().mean().backward()
+    assert all((p.grad is not None) == p.requires_grad for p in alone.parameters())
+
 
 @on_every(PLANS)
 def test_trained_weights_load_strictly_for_inference(plan, name):
@@ -175,12 +182,34 @@ def test_gated_networks_on_every_plan(plan, name):
         assert inference.eval()(x).shape == heads[0].shape
 
 
-@every_architecture
-@pytest.mark.parametrize("dims", [2, 3])
-def test_stock_sliding_window(dims, name):
+def network_for_inference(name, dims):
+    """Any network of the package on a plan of three stages, two channels to three classes."""
+    kwargs = arch_kwargs(dims, n_stages=3)
+    if name in ARCHITECTURES:
+        return build(name, kwargs, deep_supervision=False)
+    torch.manual_seed(0)
+    if name.islower():
+        return getattr(papers, name)(2, 3, deep_supervision=False)
+    network_class = GATED.get(name) or vars(timm_encoded).get(name) or getattr(baselines, name)
+    return network_class(2, num_classes=3, **kwargs)
+
+
+OTHERS_IN_2D = [
+    *(f"{decoder}VGG16" for decoder in ("UNet3Plus", "UNetPlusPlus", "UNetSharp")),
+    *(f"{decoder}ResNet101" for decoder in ("UNet3Plus", "UNetPlusPlus", "UNetSharp")),
+    *("PSPNet", "DeepLabV3", "DeepLabV3Plus", "AttentionUNet"),
+    *("unet3plus_paper", "unet3plus_paper_cgm", "unet3plus_paper_unet", "unetsharp_paper", "unetsharp_paper_wide_unet"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "dims"),
+    [(name, dims) for name in (*ARCHITECTURES, *GATED) for dims in (2, 3)] + [(name, 2) for name in OTHERS_IN_2D],
+)
+def test_stock_sliding_window(name, dims):
     """Where tiles do not overlap, each is what the network says of it; where they do, nnU-Net averages."""
-    network = build(name, arch_kwargs(dims, n_stages=3), deep_supervision=False).eval()
-    tile = (16,) * dims
+    network = network_for_inference(name, dims).eval()
+    tile = (32,) * dims if name in OTHERS_IN_2D else (16,) * dims
 
     class Plan:
         patch_size = tile

@@ -2,9 +2,15 @@
 
 import pytest
 import torch
+from torch import nn
 
+from nnunetv2_unet3plus.architectures.timm_encoded import UNet3PlusVGG16
+from nnunetv2_unet3plus.architectures.unet3plus import UNet3Plus
+from nnunetv2_unet3plus.architectures.unet3plus_cgm import UNet3PlusCGM
+from nnunetv2_unet3plus.architectures.unet3plus_raw import UNet3PlusRaw
 from nnunetv2_unet3plus.architectures.unetplusplus import UNetPlusPlus
 from nnunetv2_unet3plus.architectures.unetsharp import UNetSharp
+from nnunetv2_unet3plus.architectures.vnet import VNet, VNetPlusPlus, VNetSharp
 from nnunetv2_unet3plus.building_blocks.concat_decoder import log_mean_probability
 from tests.architectures.plans import arch_kwargs
 
@@ -62,18 +68,26 @@ def test_mean_probability_of_extreme_logits_is_finite(regions):
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("encoder", ["plain", "residual"])
 @pytest.mark.parametrize(
-    ("network_class", "options"), [(UNetPlusPlus, {}), (UNetSharp, {}), (UNetSharp, {"far_edges": "raw"})]
+    ("network_class", "options"),
+    [
+        (UNetPlusPlus, {}),
+        (UNetSharp, {}),
+        (UNetSharp, {"far_edges": "raw"}),
+        (UNetSharp, {"nonlin": nn.PReLU, "nonlin_kwargs": {}}),
+        (VNetPlusPlus, {}),
+        (VNetSharp, {}),
+    ],
 )
 class TestPruning:
     def test_outputs_are_the_branches_of_the_whole_network(self, network_class, options, encoder, dims):
-        kwargs = arch_kwargs(dims, encoder, anisotropic=True)
-        whole = build(network_class, kwargs, **options).eval()
+        kwargs = arch_kwargs(dims, encoder, anisotropic=True) | options
+        whole = build(network_class, kwargs).eval()
         x = torch.randn(1, 2, *[32, 32, 16][:dims])
         with torch.no_grad():
             branches = whole(x)[:4]  # X(0, 4), ..., X(0, 1)
         state = whole.state_dict()
         for level in (1, 2, 3, 4):
-            pruned = build(network_class, kwargs, prune_level=level, **options).eval()
+            pruned = build(network_class, kwargs, prune_level=level).eval()
             pruned.load_state_dict({name: state[name] for name in pruned.state_dict()}, strict=True)
             with torch.no_grad():
                 for ours, branch in zip(pruned(x), branches[4 - level :], strict=True):
@@ -81,9 +95,16 @@ class TestPruning:
 
     def test_every_parameter_of_a_pruned_network_is_trained(self, network_class, options, encoder, dims):
         for level in (1, 2):
-            network = build(network_class, arch_kwargs(dims, encoder, n_stages=3), prune_level=level, **options)
+            kwargs = arch_kwargs(dims, encoder, n_stages=3) | options
+            network = build(network_class, kwargs, prune_level=level)
             sum(logits.square().mean() for logits in network(torch.randn(2, 2, *[16] * dims))).backward()
             assert all(p.grad is not None for p in network.parameters())
+
+
+@pytest.mark.parametrize("network_class", [UNet3Plus, UNet3PlusCGM, UNet3PlusRaw, VNet, UNet3PlusVGG16])
+def test_networks_without_levels(network_class):
+    with pytest.raises(ValueError, match=f"{network_class.__name__} has no levels.* take prune_level out"):
+        build(network_class, prune_level=1)
 
 
 @pytest.mark.parametrize("level", [0, 5, -1, "2", 2.0, True])

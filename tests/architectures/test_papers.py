@@ -8,6 +8,7 @@ from nnunetv2_unet3plus.architectures import papers
 # network, its input channels, parameters with a single head, parameters with all heads
 PUBLISHED = [
     ("unet3plus_paper", 3, 26_971_777, 26_989_637),
+    ("unet3plus_paper_cgm", 3, 26_973_827, 26_991_687),
     ("unet3plus_paper_unet", 1, 39_394_881, 39_394_881),
     ("unet3plus_paper_unet", 3, 39_396_033, 39_396_033),
     ("unet3plus_paper_unetplusplus", 3, 47_175_937, 47_176_132),

@@ -35,18 +35,19 @@ def test_any_size_whatever_the_plans_stages(name):
         assert tuple(logits.shape[2:]) == tuple(math.ceil(n / 2**stage) for n in (75, 98))
 
 
-@pytest.mark.parametrize("name", ["UNet3PlusVGG16", "UNetSharpResNet101"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_parameter_gets_a_gradient_and_weights_load_strictly_for_inference(name):
     torch.manual_seed(0)
-    network = build(name, deep_supervision=True)
+    network, x = build(name, deep_supervision=True), torch.randn(2, 1, 64, 64)
     network.apply(network.initialize)
-    x = torch.randn(2, 1, 64, 64)
     sum(logits.square().mean() for logits in network(x)).backward()
     assert [parameter for parameter, p in network.named_parameters() if p.grad is None] == []
     inference = build(name)
     inference.load_state_dict(network.state_dict(), strict=True)
     with torch.no_grad():
         torch.testing.assert_close(inference.eval()(x), network.eval()(x)[0])
+    inference.train()(x).square().mean().backward()  # trained without deep supervision
+    assert all((p.grad is not None) == p.requires_grad for p in inference.parameters())
 
 
 def test_pruning_drops_the_classifiers_deepest_stages():

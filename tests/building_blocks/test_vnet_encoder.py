@@ -21,7 +21,7 @@ def test_convs_per_stage(n_stages, convs):
 def test_parameters_of_the_papers_encoder():
     with torch.device("meta"):
         encoder = VNetEncoder(
-            1, 5, (16, 32, 64, 128, 256), nn.Conv3d, 3, (1, 2, 2, 2, 2), conv_bias=True, norm_op=nn.BatchNorm3d
+            1, 5, (16, 32, 64, 128, 256), nn.Conv3d, 3, (1, 2, 2, 2, 2), convs_per_stage(5), True, nn.BatchNorm3d
         )
     assert sum(p.numel() for p in encoder.parameters()) == 24_036_848
 
@@ -52,5 +52,5 @@ def test_a_stage_carries_its_input_around_its_convs():
 
 def test_feature_map_size_counts_conv_blocks():
     # 8 x 8 with 8 channels: one conv; 4 x 4 with 16: the strided conv and one; 2 x 2 with 32: the strided conv and two
-    encoder = VNetEncoder(1, **arch_kwargs(2, n_stages=3))
+    encoder = VNetEncoder(1, **arch_kwargs(2, n_stages=3) | {"n_conv_per_stage": convs_per_stage(3)})
     assert encoder.compute_conv_feature_map_size((8, 8)) == 8 * 64 + 2 * 16 * 16 + 3 * 32 * 4

@@ -1,16 +1,19 @@
 """Choosing a level by hand, and the command around it; that scans are predicted and evaluated is end to end."""
 
 import json
+from dataclasses import replace
+from math import nan
 from pathlib import Path
 
-import matplotlib.image
+import numpy as np
 import pytest
 
 from nnunetv2_unet3plus import cli
-from nnunetv2_unet3plus.pruning import levels
+from nnunetv2_unet3plus.errors import UserError
+from nnunetv2_unet3plus.pruning import levels, model_folder
 from nnunetv2_unet3plus.pruning.figure import draw
 from nnunetv2_unet3plus.pruning.levels import Level, choose_level, table
-from nnunetv2_unet3plus.trainers import nnUNetTrainerUNetSharp, nnUNetTrainerUNetSharpNoDS
+from nnunetv2_unet3plus.trainers import nnUNetTrainerUNet3Plus, nnUNetTrainerUNetSharp, nnUNetTrainerUNetSharpNoDS
 from tests.pruning.test_model_folder import make_model  # noqa: F401 - a fixture
 from tests.trainers.conftest import make_trainer  # noqa: F401 - a fixture
 
@@ -37,9 +40,16 @@ def test_table():
     assert last.split() == ["4", "4,000,000", "9.00", "8.00", "0.9500", "0.9050"]
 
 
-def test_figure(tmp_path):
-    draw(LEVELS, LEVELS[1], tmp_path / "pruning.png")
-    assert matplotlib.image.imread(tmp_path / "pruning.png").std() > 0
+def test_figure_has_a_point_a_level_as_large_as_its_parameters():
+    by_time, by_size = draw(LEVELS, LEVELS[1]).axes
+    dice, iou = by_time.collections
+    assert np.allclose(dice.get_offsets(), [[1, 90], [2, 94.7], [4, 95.2], [8, 95]])
+    assert np.allclose(iou.get_offsets()[:, 1], [81, 89, 90, 90.5])
+    assert np.allclose(by_size.collections[0].get_offsets()[:, 0], [0.001, 0.02, 0.3, 4])
+    assert dice.get_sizes().tolist() == [15, 15, 30, 400]
+    white = [1, 1, 1, 1]
+    assert [color.tolist() == white for color in dice.get_facecolors()] == [True, False, True, True]
+    assert by_time.get_ylim()[0] > 70  # half a percentage point can be seen
 
 
 @pytest.fixture
@@ -149,3 +159,45 @@ class TestBadInput:
         folder = make_model(nnUNetTrainerUNetSharpNoDS)
         assert "without deep supervision" in self.refused(capsys, folder, "--auto", "-o", tmp_path / "out")
         assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize(
+        ("name", "content", "reason"),
+        [
+            ("plans.json", "{}", "does not fit"),
+            ("plans.json", "{", "damaged"),
+            ("dataset.json", "{}", "does not fit"),
+            ("fold_0/checkpoint_final.pth", "no checkpoint", "not a readable checkpoint"),
+        ],
+    )
+    def test_damaged_model(self, name, content, reason, dataset, measured, tmp_path, capsys):
+        (dataset / name).write_text(content)
+        assert reason in self.refused(capsys, dataset, "--auto", "-o", tmp_path / "out")
+        assert measured == []
+
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [("[{", "damaged"), ("[7]", "damaged"), ('[{"val": []}]', "fold 0 has held out no scan"), ("[]", "no fold 0")],
+    )
+    def test_splits(self, content, reason, dataset, measured, tmp_path, capsys):
+        splits = tmp_path / "nnUNet_preprocessed" / "Dataset900_Phantom" / "splits_final.json"
+        splits.write_text(content)
+        error = self.refused(capsys, dataset, "--auto", "-o", tmp_path / "out")
+        assert str(splits) in error
+        assert reason in error
+
+    def test_network_without_levels(self, make_model, dataset, tmp_path, capsys):  # noqa: F811
+        folder = make_model(nnUNetTrainerUNet3Plus)
+        assert "trains no UNet++ or UNet#" in self.refused(capsys, folder, "--auto", "-o", tmp_path / "out")
+
+    def test_second_stage_of_a_cascade(self, dataset, measured, tmp_path, capsys, monkeypatch):
+        monkeypatch.setattr(model_folder, "determine_num_input_channels", lambda *_: 1)  # those of the model at hand
+        plans = json.loads((dataset / "plans.json").read_text())
+        plans["configurations"]["2d"]["previous_stage"] = "2d_lowres"
+        plans["configurations"]["2d_lowres"] = plans["configurations"]["2d"] | {"next_stage": "2d"}
+        (dataset / "plans.json").write_text(json.dumps(plans))
+        error = self.refused(capsys, dataset, "--auto", "-o", tmp_path / "out")
+        assert "a cascade's second stage needs masks as well" in error
+
+    def test_scans_without_any_class(self):
+        with pytest.raises(UserError, match="there is no Dice; name a --level"):
+            choose_level([replace(level, dice=nan) for level in LEVELS], 0.5)

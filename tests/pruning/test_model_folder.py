@@ -8,12 +8,16 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunetv2_unet3plus import cli
+from nnunetv2_unet3plus.pruning import model_folder
 from nnunetv2_unet3plus.trainers import (
     nnUNetTrainerUNet3Plus,
     nnUNetTrainerUNetPlusPlus,
     nnUNetTrainerUNetSharp,
     nnUNetTrainerUNetSharpL2,
     nnUNetTrainerUNetSharpNoDS,
+    nnUNetTrainerUNetSharpVGG16,
+    nnUNetTrainerVNetPlusPlus,
+    nnUNetTrainerVNetSharp,
 )
 from tests.trainers.conftest import make_trainer  # noqa: F401 - a fixture
 
@@ -22,8 +26,8 @@ from tests.trainers.conftest import make_trainer  # noqa: F401 - a fixture
 def make_model(make_trainer, tmp_path):  # noqa: F811
     """make_model(trainer_class) -> its model folder, fold 0."""
 
-    def make(trainer_class):
-        trainer = make_trainer(trainer_class, n_stages=4)
+    def make(trainer_class, **plan):
+        trainer = make_trainer(trainer_class, **{"n_stages": 4} | plan)
         folder = tmp_path / f"{trainer_class.__name__}__nnUNetPlans__2d"
         (folder / "fold_0").mkdir(parents=True)
         trainer.save_checkpoint(str(folder / "fold_0" / "checkpoint_final.pth"))
@@ -41,34 +45,56 @@ def predictor(folder):
     return predictor.network.eval()
 
 
-@pytest.mark.parametrize("trainer_class", [nnUNetTrainerUNetPlusPlus, nnUNetTrainerUNetSharp])
+@pytest.mark.parametrize(
+    ("trainer_class", "stages"),
+    [
+        (nnUNetTrainerUNetPlusPlus, 4),
+        (nnUNetTrainerUNetSharp, 4),
+        (nnUNetTrainerVNetPlusPlus, 5),
+        (nnUNetTrainerVNetSharp, 6),
+        (nnUNetTrainerUNetSharpVGG16, 5),
+    ],
+)
 @pytest.mark.parametrize("level", [1, 2, 3])
-def test_pruned_model_is_the_branch_of_the_whole(trainer_class, level, make_model, tmp_path, capsys):
-    folder, output = make_model(trainer_class), tmp_path / "pruned"
+def test_pruned_model_is_the_branch_of_the_whole(trainer_class, stages, level, make_model, tmp_path, capsys):
+    folder, output = make_model(trainer_class, n_stages=stages, patch_size=[64, 64]), tmp_path / "pruned"
     assert cli.main(["prune", str(folder), "--level", str(level), "-o", str(output)]) == 0
     assert f"pruned to level {level}" in capsys.readouterr().out
     whole, pruned = predictor(folder), predictor(output)
-    x = torch.randn(1, 1, 32, 32)
+    x = torch.randn(1, 1, 64, 64)
     with torch.no_grad():
         whole.decoder.deep_supervision = True
-        assert pruned(x).equal(whole(x)[3 - level])
+        assert pruned(x).equal(whole(x)[stages - 1 - level])
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
 def test_file_shrinks_as_the_parameters_do(make_model, tmp_path):
-    folder, output = make_model(nnUNetTrainerUNetSharp), tmp_path / "pruned"
-    cli.main(["prune", str(folder), "--level", "1", "-o", str(output)])
+    folder, output = make_model(nnUNetTrainerUNetSharp, width=16), tmp_path / "pruned"
+    cli.main(["prune", str(folder), "--level", "2", "-o", str(output)])
+    whole, pruned = (model / "fold_0" / "checkpoint_final.pth" for model in (folder, output))
+    checkpoint = torch.load(whole, weights_only=False)
+    del checkpoint["optimizer_state"]  # which inference does not read: what is left out besides the weights
+    torch.save(checkpoint, tmp_path / "weights.pth")
+    sizes = [path.stat().st_size for path in (pruned, tmp_path / "weights.pth")]
+    parameters = [sum(p.numel() for p in predictor(model).parameters()) for model in (output, folder)]
+    assert sizes[0] / sizes[1] == pytest.approx(parameters[0] / parameters[1], rel=0.05)
+    assert sizes[0] < whole.stat().st_size * parameters[0] / parameters[1] * 1.05
 
-    def weights_and_bytes(model):
-        path = model / "fold_0" / "checkpoint_final.pth"
-        weights = torch.load(path, weights_only=False)["network_weights"]
-        # what is stored, not what is looked at
-        stored = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in weights.values()}
-        return predictor(model), sum(stored.values())
 
-    (whole, whole_bytes), (pruned, pruned_bytes) = weights_and_bytes(folder), weights_and_bytes(output)
-    parameters = [sum(p.numel() for p in network.parameters()) for network in (pruned, whole)]
-    assert pruned_bytes / whole_bytes == pytest.approx(parameters[0] / parameters[1], rel=0.02)
+def test_weights_that_load_into_another_network_are_noticed(make_model, tmp_path, monkeypatch):
+    folder = make_model(nnUNetTrainerUNetSharp)
+    build = model_folder._network
+
+    def other_nonlinearity(trainer, plans, *rest):
+        network = build(trainer, plans, *rest)
+        if "prune_level" in plans["configurations"]["2d"]["architecture"]["arch_kwargs"]:
+            network.encoder.stages[0][0].convs[0].nonlin.negative_slope = 0.5
+        return network
+
+    monkeypatch.setattr(model_folder, "_network", other_nonlinearity)
+    with pytest.raises(RuntimeError, match="pruned to level 1 is not the whole network's branch"):
+        cli.main(["prune", str(folder), "--level", "1", "-o", str(tmp_path / "pruned")])
+    assert not (tmp_path / "pruned").exists()
 
 
 def test_command_printed_names_folds_and_checkpoint(make_model, tmp_path, capsys):

@@ -4,8 +4,11 @@ import pytest
 import torch
 
 from nnunetv2_unet3plus.trainers import (
+    nnUNetTrainerUNet3Plus,
+    nnUNetTrainerUNet3PlusCGM,
     nnUNetTrainerUNetPlusPlus,
     nnUNetTrainerUNetSharp,
+    nnUNetTrainerUNetSharpCGM,
     nnUNetTrainerUNetSharpL1,
     nnUNetTrainerUNetSharpL2,
     nnUNetTrainerUNetSharpL3,
@@ -71,9 +74,19 @@ def test_mean_of_branches_that_were_not_trained_is_refused(make_trainer):
         network_for_inference(trainer, inference_mode="accurate")
 
 
-def test_options_in_plans_do_not_disturb_the_estimate_of_memory(make_trainer):
-    trainer = make_trainer(nnUNetTrainerUNetSharp)
-    trainer.configuration_manager.configuration["architecture"]["arch_kwargs"]["inference_mode"] = "accurate"
+@pytest.mark.parametrize(
+    ("trainer_class", "option", "value"),
+    [
+        (nnUNetTrainerUNetSharp, "inference_mode", "accurate"),
+        (nnUNetTrainerUNetSharp, "far_edges", "raw"),
+        (nnUNetTrainerUNetSharpCGM, "gating", "soft"),
+        (nnUNetTrainerUNet3PlusCGM, "gating", "soft"),
+        (nnUNetTrainerUNet3Plus, "cat_channels", 4),
+    ],
+)
+def test_options_in_plans_do_not_disturb_the_estimate_of_memory(trainer_class, option, value, make_trainer):
+    trainer = make_trainer(trainer_class)
+    trainer.configuration_manager.configuration["architecture"]["arch_kwargs"][option] = value
     assert "unknown" not in trainer._cost_lines()[0]
 
 
