@@ -14,6 +14,7 @@ Files may lie in further folders and may be gzipped or not. Training case N beco
 """
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -21,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunetv2_unet3plus.conversion.description import Case, Dataset, LabelScheme, Splits
-from nnunetv2_unet3plus.conversion.options import add_common_options, dataset_folder_name, raw_folder
-from nnunetv2_unet3plus.conversion.pairing import by_number, nifti_files, number_ranges, pair_by_number
+from nnunetv2_unet3plus.conversion.options import add_common_options, dataset_folder_name, raw_folder, wishes_of
+from nnunetv2_unet3plus.conversion.pairing import SourceFiles, by_number, nifti_files, number_ranges, pair_by_number
 from nnunetv2_unet3plus.conversion.splits import spread_split
 from nnunetv2_unet3plus.errors import UserError
 
@@ -40,6 +41,8 @@ SCHEMES = {
 }
 
 PAPER_TRAINING, PAPER_TEST = 103, 28
+
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".rar", ".7z")
 
 _CHALLENGE_URL = "https://competitions.codalab.org/competitions/17094"
 _DECATHLON_URL = "http://medicaldecathlon.com"
@@ -78,6 +81,7 @@ class Download:
         pairs: Number -> (image, label).
         tests: Number -> image.
         others: NIfTI files with names of neither form.
+        hidden: NIfTI files left out because their names begin with a dot.
     """
 
     layout: str
@@ -85,6 +89,7 @@ class Download:
     pairs: dict[int, tuple[Path, Path]]
     tests: dict[int, Path]
     others: int
+    hidden: tuple[Path, ...]
 
     @property
     def cases(self) -> tuple[Case, ...]:
@@ -102,6 +107,7 @@ def find_cases(source: Path) -> Download:
     """
     files = nifti_files(source)
     found = [download for naming in (_LITS, _DECATHLON) if (download := _match(naming, files, source)) is not None]
+    archives = sorted(path.name for path in source.iterdir() if path.name.lower().endswith(_ARCHIVES))
     if len(found) > 1:
         first, second = (download.layout for download in found)
         raise UserError(f"{source} holds two downloads, {first} and {second}; give the folder of one of them")
@@ -109,17 +115,22 @@ def find_cases(source: Path) -> Download:
         raise UserError(
             f"{source}: no training pairs; expected volume-N.nii[.gz] with segmentation-N.nii[.gz], "
             "or imagesTr/liver_N.nii[.gz] with labelsTr/liver_N.nii[.gz]"
+            + (f"; unpack {archives[0]} first" if archives else "")
         )
     return found[0]
 
 
-def _match(naming: _Naming, files: Sequence[Path], source: Path) -> Download | None:
-    images, labels, tests = (by_number(files, pattern) for pattern in (naming.images, naming.labels, naming.tests))
+def _match(naming: _Naming, files: SourceFiles, source: Path) -> Download | None:
+    images, labels, tests = (
+        by_number(files.volumes, pattern) for pattern in (naming.images, naming.labels, naming.tests)
+    )
     matched = [*images.values(), *labels.values(), *tests.values()]
     if not matched:
         return None
     pairs = pair_by_number(images, labels, source)
-    return Download(_layout(naming, matched), naming.reference, pairs, tests, others=len(files) - len(matched))
+    return Download(
+        _layout(naming, matched), naming.reference, pairs, tests, len(files.volumes) - len(matched), tuple(files.hidden)
+    )
 
 
 def _layout(naming: _Naming, files: Sequence[Path]) -> str:
@@ -185,7 +196,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from nnunetv2_unet3plus.conversion.dataset import convert_dataset  # ITK and nibabel: not for --help
 
-    output = raw_folder(args.output)
+    output, wishes = raw_folder(args.output), wishes_of(args)
     download = find_cases(args.source)
     cases = download.cases
     print(
@@ -199,15 +210,27 @@ def run(args: argparse.Namespace) -> int:
         cases=cases,
         scheme=SCHEMES[args.labels],
         channel="CT",
-        options={"source": str(args.source.resolve()), "labels": args.labels, "split": args.split or "nnU-Net's own"},
+        options={
+            "source": str(args.source.resolve()),
+            "labels": args.labels,
+            "split": args.split or "nnU-Net's own",
+            "orientation": args.orientation or "as it is",
+            "spacing-from": json.dumps(wishes.spacings) if wishes.spacings else "the headers",
+        },
         splits=paper_split(cases) if args.split == "paper" else None,
         about={
             "reference": download.reference,
             "license": f"that of the source, see {download.reference}",
             "converted_by": "unet3plus convert lits",
         },
+        wishes=wishes,
+        hidden=download.hidden,
     )
-    folder = convert_dataset(dataset, output, args.processes)
+    how = {"leave_out_refused": args.leave_out_refused, "dry_run": args.dry_run}
+    folder = convert_dataset(dataset, output, args.processes, **how)
+    if args.dry_run:
+        print(f"nothing was written; without --dry-run this makes {folder}")
+        return 0
     print(f"{folder} is complete. Next: nnUNetv2_plan_and_preprocess -d {args.dataset_id} --verify_dataset_integrity")
     return 0
 

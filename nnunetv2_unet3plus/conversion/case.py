@@ -1,69 +1,121 @@
 """The conversion of one case, from its source files to its files in the dataset."""
 
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from nnunetv2_unet3plus.conversion.atomic import publish, stage
-from nnunetv2_unet3plus.conversion.description import Case, LabelScheme
-from nnunetv2_unet3plus.conversion.geometry import Geometry, read_geometry
+from nnunetv2_unet3plus.conversion.atomic import publish, stage, write_text
+from nnunetv2_unet3plus.conversion.description import Case, LabelScheme, Wishes
+from nnunetv2_unet3plus.conversion.findings import FaultyFileError, Finding
+from nnunetv2_unet3plus.conversion.flips import find_flip
+from nnunetv2_unet3plus.conversion.geometry import Geometry
+from nnunetv2_unet3plus.conversion.headers import in_order, read_headers
 from nnunetv2_unet3plus.conversion.labels import encode_labels
 from nnunetv2_unet3plus.conversion.nifti import read_voxels, write_nifti
 from nnunetv2_unet3plus.conversion.target import TargetFolder
 from nnunetv2_unet3plus.errors import UserError
 
 
-def convert_case(case: Case, target: TargetFolder, scheme: LabelScheme) -> None:
-    """Writes a case's image and label, each complete or not at all, the label last.
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a case.
+
+    Attributes:
+        case: Its name.
+        findings: What was wrong with it.
+        refusal: Why it was not converted, with the file's name; None if it was.
+    """
+
+    case: str
+    findings: tuple[Finding, ...]
+    refusal: str | None = None
+
+
+def convert_case(case: Case, target: TargetFolder | None, scheme: LabelScheme, wishes: Wishes) -> Outcome:
+    """Writes a case's findings, image and label, each complete or not at all, the label last.
 
     So a label in its place says that the whole case is finished. Intensities stay as they are; the label is written
-    on the image's grid, which `check_same_grid` has found to be its own but for rounding.
+    on the image's grid.
+
+    Args:
+        case: The case.
+        target: Where to; None to look only.
+        scheme: Its labels.
+        wishes: What is to be written otherwise than the headers say.
 
     Raises:
-        UserError: If a source file is damaged or holds what it should not, or a file cannot be written.
+        UserError: If a file cannot be written.
     """
-    geometry = read_geometry(case.image)
+    findings: list[Finding] = []
+    try:
+        image, label, geometry = _read(case, scheme, wishes, findings)
+    except FaultyFileError as error:
+        return Outcome(case.name, (*findings, error.finding), str(error))
+    if target is not None:
+        _write(case, target, image, label, geometry, findings)
+    return Outcome(case.name, tuple(findings))
+
+
+def _read(
+    case: Case, scheme: LabelScheme, wishes: Wishes, findings: list[Finding]
+) -> tuple[np.ndarray, np.ndarray | None, Geometry]:
+    """Image, label and grid as they are to be written."""
+    grids = read_headers(case, wishes, findings)
+    image = _read_whole(case.image, grids.image, "image", findings)
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        text = "NaN or infinite intensities; replace them or move the case away"
+        raise FaultyFileError(case.image, "image", "no number", text)
+    if case.label is None or grids.label is None:
+        return in_order(image, grids.order), None, grids.written
+    label = encode_labels(_read_whole(case.label, grids.label, "label", findings), scheme, case.label, findings)
+    label = in_order(label, grids.label_order)
+    if (suspicion := find_flip(image, label)) is not None:
+        findings.append(suspicion)
+    return in_order(image, grids.order), in_order(label, grids.order), grids.written
+
+
+def _read_whole(source: Path, geometry: Geometry, about: str, findings: list[Finding]) -> np.ndarray:
+    """The voxels of a volume, which must be as many as its grid has."""
+    voxels = read_voxels(source, about, findings)
+    if voxels.shape != geometry.size:
+        held, meant = (" x ".join(map(str, size)) for size in (voxels.shape, geometry.size))
+        text = f"holds {held} voxels where its grid has {meant}; replace the file by a good copy"
+        raise FaultyFileError(source, about, "impossible header", text)
+    return voxels
+
+
+def _write(
+    case: Case,
+    target: TargetFolder,
+    image: np.ndarray,
+    label: np.ndarray | None,
+    geometry: Geometry,
+    findings: list[Finding],
+) -> None:
     image_path, label_path = target.image_path(case), target.label_path(case)
-    staged_image = stage_image(case.image, geometry, image_path, target.staging)
-    if case.label is None:
+    staged_image = stage(image_path, target.staging, lambda stream: write_nifti(stream, image, geometry))
+    staged_label = None
+    if label is not None:
+        staged_label = stage(label_path, target.staging, lambda stream: write_nifti(stream, label, geometry))
+    write_text(target.findings_path(case), target.staging, json.dumps([asdict(finding) for finding in findings]))
+    if staged_label is None:
         publish(staged_image, image_path)
         return
-    staged_label = stage_label(case.label, geometry, label_path, target.staging, scheme)
     label_path.unlink(missing_ok=True)  # of an older source: never beside the new image
     publish(staged_image, image_path)
     publish(staged_label, label_path)
 
 
-def read_whole(source: Path, geometry: Geometry) -> np.ndarray:
-    """Reads the voxels of a volume and checks that they are as many as its grid has.
+def read_findings(case: Case, target: TargetFolder) -> Outcome:
+    """What an earlier run has found in a case that it has finished.
 
     Raises:
-        UserError: If it cannot be read, or there are more or fewer.
+        UserError: If that was damaged since.
     """
-    voxels = read_voxels(source)
-    if voxels.shape != geometry.size:
-        held, meant = (" x ".join(map(str, size)) for size in (voxels.shape, geometry.size))
-        raise UserError(f"{source}: holds {held} voxels where its grid has {meant}; replace the file by a good copy")
-    return voxels
-
-
-def stage_image(source: Path, geometry: Geometry, path: Path, staging: Path) -> Path:
-    """Reads an image and stages it for `path`.
-
-    Raises:
-        UserError: If it cannot be read, holds NaN or infinite values, or cannot be written.
-    """
-    voxels = read_whole(source, geometry)
-    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
-        raise UserError(f"{source}: NaN or infinite intensities; replace them or move the case away")
-    return stage(path, staging, lambda stream: write_nifti(stream, voxels, geometry))
-
-
-def stage_label(source: Path, geometry: Geometry, path: Path, staging: Path, scheme: LabelScheme) -> Path:
-    """Reads a segmentation, encodes its labels and stages it for `path`.
-
-    Raises:
-        UserError: If it cannot be read, holds unexpected labels, or cannot be written.
-    """
-    voxels = encode_labels(read_whole(source, geometry), scheme, source)
-    return stage(path, staging, lambda stream: write_nifti(stream, voxels, geometry))
+    path = target.findings_path(case)
+    try:
+        return Outcome(case.name, tuple(Finding(**finding) for finding in json.loads(path.read_text())))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path} is damaged; delete {target.folder} and start again") from error

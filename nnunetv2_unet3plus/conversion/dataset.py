@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -9,11 +10,13 @@ from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_j
 from tqdm import tqdm
 
 from nnunetv2_unet3plus.conversion.atomic import publish, write_text
-from nnunetv2_unet3plus.conversion.case import convert_case
-from nnunetv2_unet3plus.conversion.description import Dataset
-from nnunetv2_unet3plus.conversion.geometry import check_same_grid, read_geometry
+from nnunetv2_unet3plus.conversion.case import Outcome, convert_case, read_findings
+from nnunetv2_unet3plus.conversion.description import Case, Dataset
+from nnunetv2_unet3plus.conversion.findings import FaultyFileError, Finding
+from nnunetv2_unet3plus.conversion.headers import read_headers
+from nnunetv2_unet3plus.conversion.report import refusal, report, summary
 from nnunetv2_unet3plus.conversion.target import TargetFolder, check_free_id, check_outside
-from nnunetv2_unet3plus.conversion.workers import each_done
+from nnunetv2_unet3plus.conversion.workers import results_of
 from nnunetv2_unet3plus.errors import UserError, explain
 
 FILE_ENDING = ".nii.gz"
@@ -21,47 +24,110 @@ FILE_ENDING = ".nii.gz"
 _PREPROCESSED, _RESULTS = "nnUNet_preprocessed", "nnUNet_results"
 
 
-def convert_dataset(dataset: Dataset, raw_folder: Path, processes: int) -> Path:
-    """Writes a dataset, or finishes one that was stopped, and says how far it is.
+def convert_dataset(
+    dataset: Dataset, raw_folder: Path, processes: int, *, leave_out_refused: bool = False, dry_run: bool = False
+) -> Path:
+    """Writes a dataset, or finishes one that was stopped, and says how far it is and what it has found.
 
     Args:
         dataset: What to write.
         raw_folder: nnU-Net's raw folder.
         processes: Number of cases converted at a time; each needs memory for two volumes.
+        leave_out_refused: Make the dataset of the cases that can be converted, instead of stopping at the others.
+        dry_run: Read and check everything, write nothing.
 
     Returns:
         The dataset's folder.
 
     Raises:
         UserError: If the input cannot be used or the output not be written. What is wrong with names, options or
-            headers is found before the first byte is written.
+            headers is found before the first byte is written. A case that cannot be converted keeps the dataset from
+            being completed, not the other cases from being converted.
     """
     target = TargetFolder(raw_folder / dataset.folder_name)
     _check(dataset, target)
+    refused = _refused_headers(dataset)
+    if refused and not leave_out_refused and not dry_run:
+        _tell(refused)
+        _stop_if_refused(refused, dataset)
+    if dry_run:
+        outcomes = _convert(dataset, dataset.cases, None, refused, processes)
+        _tell(outcomes)
+        _stop_if_refused([] if leave_out_refused else outcomes, dataset)
+        return target.folder
     with target.unfinished(dataset.options):
-        waiting = [case for case in dataset.cases if not target.is_finished(case)]
-        convert = partial(convert_case, target=target, scheme=dataset.scheme)
-        done = len(dataset.cases) - len(waiting)
-        if done:
-            print(f"{done} of {len(dataset.cases)} cases are finished already")
-        progress = tqdm(each_done(convert, waiting, processes), "converting", len(waiting), unit="case", disable=None)
-        for _ in progress:
-            pass
-        _describe(dataset, target)
+        finished = [case for case in dataset.cases if target.is_finished(case)]
+        if finished:
+            print(f"{len(finished)} of {len(dataset.cases)} cases are finished already")
+        outcomes = [read_findings(case, target) for case in finished]
+        waiting = [case for case in dataset.cases if case not in finished]
+        outcomes += _convert(dataset, waiting, target, refused, processes)
+        _tell(outcomes)
+        write_text(target.report, target.staging, report(dataset, outcomes))
+        _stop_if_refused([] if leave_out_refused else outcomes, dataset)
+        _describe(dataset.without([each.case for each in outcomes if each.refusal is not None]), target)
     return target.folder
 
 
 def _check(dataset: Dataset, target: TargetFolder) -> None:
+    """What can be told without opening a volume."""
     check_outside(target.folder, dataset.source)
     roots = [target.folder.parent, *map(Path, filter(None, map(os.environ.get, (_PREPROCESSED, _RESULTS))))]
     check_free_id(dataset.folder_name, roots)
     target.check(dataset.options, dataset.cases)
     _check_splits(dataset)
+    _check_names(dataset)
+
+
+def _check_names(dataset: Dataset) -> None:
+    """Names that a file system may take for one, and spacings for cases that are not there."""
+    names: dict[str, str] = {}
+    for case in dataset.cases:
+        if (other := names.setdefault(case.name.lower(), case.name)) != case.name:
+            raise UserError(f"the cases {other} and {case.name} differ in upper and lower case alone; rename one")
+    if unknown := sorted(dataset.wishes.spacings.keys() - names.values()):
+        raise UserError(f"--spacing-from names {unknown[0]}, which is no case here; cases are such as {min(names)}")
+
+
+def _refused_headers(dataset: Dataset) -> list[Outcome]:
+    """The cases whose headers alone say that they cannot be converted."""
+    refused = []
     for case in tqdm(dataset.cases, "checking headers", unit="case", disable=None):
-        if case.label is None:
-            read_geometry(case.image)
-        else:
-            check_same_grid(case.image, case.label)
+        findings: list[Finding] = []
+        try:
+            read_headers(case, dataset.wishes, findings)
+        except FaultyFileError as error:
+            refused.append(Outcome(case.name, (*findings, error.finding), str(error)))
+    return refused
+
+
+def _convert(
+    dataset: Dataset, cases: Collection[Case], target: TargetFolder | None, refused: Sequence[Outcome], processes: int
+) -> list[Outcome]:
+    """Converts what has not been refused yet; all outcomes."""
+    names = {outcome.case for outcome in refused}
+    convert = partial(convert_case, target=target, scheme=dataset.scheme, wishes=dataset.wishes)
+    jobs = [case for case in cases if case.name not in names]
+    what = "converting" if target else "checking voxels"
+    progress = tqdm(results_of(convert, jobs, processes), what, len(jobs), unit="case", disable=None)
+    outcomes = [*refused, *progress]
+    if target is not None:
+        gone = {outcome.case for outcome in outcomes if outcome.refusal is not None}
+        for case in dataset.cases:
+            if case.name in gone:
+                target.remove(case)
+    order = [case.name for case in dataset.cases]
+    return sorted(outcomes, key=lambda outcome: order.index(outcome.case))
+
+
+def _tell(outcomes: Sequence[Outcome]) -> None:
+    for line in summary(outcomes):
+        print(line)
+
+
+def _stop_if_refused(outcomes: Sequence[Outcome], dataset: Dataset) -> None:
+    if (reason := refusal(outcomes, len(dataset.cases))) is not None:
+        raise UserError(reason)
 
 
 def _check_splits(dataset: Dataset) -> None:
@@ -84,6 +150,8 @@ def _describe(dataset: Dataset, target: TargetFolder) -> None:
     nnU-Net's planner copies `splits_final.json` from the raw dataset folder to the preprocessed one, where training
     reads it.
     """
+    if not dataset.num_training:
+        raise UserError(f"{dataset.source}: no training case could be converted, see {target.report}")
     if dataset.splits is not None:
         write_text(target.folder / "splits_final.json", target.staging, _splits_text(dataset))
     try:

@@ -1,7 +1,7 @@
 """What is to be converted, and into what: plain data, cheap to import."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,19 @@ class LabelScheme:
 
 
 @dataclass(frozen=True)
+class Wishes:
+    """What the user wants otherwise than the headers say.
+
+    Attributes:
+        spacings: Case name -> true spacing in mm along x, y, z.
+        axes: Where the axes of everything that is written shall lead, such as `RAS`; None to leave them.
+    """
+
+    spacings: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    axes: str | None = None
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A whole nnU-Net dataset with one image channel, before it is written.
 
@@ -53,6 +66,8 @@ class Dataset:
         options: What the user chose. A stopped conversion is continued only with the same choice.
         splits: nnU-Net's `splits_final.json`, if the dataset brings its own.
         about: More entries for `dataset.json` (`reference`, `license`, ...).
+        wishes: What is to be written otherwise than the headers say.
+        hidden: Files left out for their names, which begin with a dot.
     """
 
     folder_name: str
@@ -63,6 +78,16 @@ class Dataset:
     options: Mapping[str, str]
     splits: Splits | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+    wishes: Wishes = field(default_factory=Wishes)
+    hidden: tuple[Path, ...] = ()
+
+    def without(self, refused: Collection[str]) -> "Dataset":
+        """The dataset without some of its cases."""
+        splits = self.splits and [
+            {part: [name for name in names if name not in refused] for part, names in fold.items()}
+            for fold in self.splits
+        ]
+        return replace(self, cases=tuple(case for case in self.cases if case.name not in refused), splits=splits)
 
     @property
     def num_training(self) -> int:

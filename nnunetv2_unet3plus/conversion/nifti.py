@@ -16,22 +16,27 @@ from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
+from nnunetv2_unet3plus.conversion.findings import FaultyFileError, Finding
 from nnunetv2_unet3plus.conversion.geometry import Geometry
-from nnunetv2_unet3plus.errors import UserError
 
 _COMPRESSION = 1  # nibabel's own default: several times faster than level 6, files of CT noise hardly larger
 _DAMAGE = (OSError, EOFError, zlib.error, ValueError, ImageFileError, HeaderDataError)
 
 
-def read_voxels(path: Path) -> np.ndarray:
+def read_voxels(path: Path, about: str = "image", findings: list[Finding] | None = None) -> np.ndarray:
     """Reads the whole file, to its last byte.
+
+    Args:
+        path: A NIfTI file.
+        about: "image" or "label", for the findings.
+        findings: What had to be repaired is added here.
 
     Returns:
         Voxels indexed x, y, z, in the type they are stored in. Voxels stored with a scale come scaled: as integers
         if the scale's two numbers are whole, else in 32-bit floating point.
 
     Raises:
-        UserError: If the file is truncated, damaged or cannot be read.
+        FaultyFileError: If the file is truncated, damaged or cannot be read.
     """
     try:
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
@@ -42,13 +47,18 @@ def read_voxels(path: Path) -> np.ndarray:
             while file.read(1 << 20):  # gzip compares its checksum at the end only
                 pass
     except MemoryError as error:
-        raise UserError(
-            f"{path}: too large for this machine's memory; use -np 1 or a larger machine, or replace the file if its "
-            "header is wrong"
-        ) from error
+        text = (
+            "too large for this machine's memory; use -np 1 or a larger machine, or replace the file if its header is "
+            "wrong"
+        )
+        raise FaultyFileError(path, about, "too large", text) from error
     except _DAMAGE as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise UserError(f"{path}: cannot be read ({reason}); replace the file by a good copy") from error
+        text = f"cannot be read ({str(reason).replace(str(path), 'the file')}); replace the file by a good copy"
+        raise FaultyFileError(path, about, "unreadable", text) from error
+    if voxels.ndim > 3 and findings is not None:
+        text = f"{' x '.join(map(str, voxels.shape))} voxels: axes of one entry dropped"
+        findings.append(Finding("repaired", about, "fourth axis", text))
     return voxels.reshape(voxels.shape[:3])
 
 

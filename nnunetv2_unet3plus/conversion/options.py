@@ -1,17 +1,19 @@
 """The options every converter has, and what they mean."""
 
 import argparse
+import csv
 import os
 import re
 from pathlib import Path
 
-from nnunetv2_unet3plus.errors import UserError
+from nnunetv2_unet3plus.conversion.description import Wishes
+from nnunetv2_unet3plus.errors import UserError, explain
 
 RAW_VARIABLE = "nnUNet_raw"
 
 
 def add_common_options(parser: argparse.ArgumentParser, dataset_id: int, name: str) -> None:
-    """Adds SOURCE, `-d`, `--name`, `--output` and `-np`.
+    """Adds SOURCE, `-d`, `--name`, `--output`, `-np` and what every converter can do with a case.
 
     Args:
         parser: Where to.
@@ -41,6 +43,66 @@ def add_common_options(parser: argparse.ArgumentParser, dataset_id: int, name: s
         default=2,
         help="cases converted at a time; each needs memory for two volumes (default: %(default)s)",
     )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="read and check everything, say what would be done, write nothing"
+    )
+    parser.add_argument(
+        "--leave-out-refused",
+        action="store_true",
+        help="make the dataset of the cases that can be converted, instead of stopping",
+    )
+    parser.add_argument(
+        "--orientation",
+        metavar="AXES",
+        type=_axes,
+        help="where the axes shall lead in all cases, such as RAS (default: as they are)",
+    )
+    parser.add_argument(
+        "--spacing-from",
+        metavar="CSV",
+        type=Path,
+        help="true spacings in mm of cases whose headers are wrong; columns case,x,y,z, such as liver_028,0.7,0.7,1.25",
+    )
+
+
+def wishes_of(args: argparse.Namespace) -> Wishes:
+    """What `--orientation` and `--spacing-from` ask for.
+
+    Raises:
+        UserError: If the table cannot be used.
+    """
+    return Wishes(read_spacings(args.spacing_from) if args.spacing_from else {}, args.orientation)
+
+
+def read_spacings(path: Path) -> dict[str, tuple[float, ...]]:
+    """Case name -> spacing in mm along x, y, z, from a table with the columns case,x,y,z.
+
+    Raises:
+        UserError: If it cannot be read, or a line is not of that kind or names a case again.
+    """
+    try:
+        lines = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
+    except OSError as error:
+        raise explain(error, path) from error
+    except ValueError as error:
+        raise UserError(f"{path}: not a table in UTF-8; save it as CSV with the columns case,x,y,z") from error
+    if not lines or [name.strip() for name in lines[0]] != ["case", "x", "y", "z"]:
+        raise UserError(f"{path}: its first line must be case,x,y,z")
+    spacings: dict[str, tuple[float, ...]] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        if not line:
+            continue
+        try:
+            case, *texts = (text.strip() for text in line)
+            spacing = tuple(map(float, texts))
+        except ValueError:
+            spacing = ()
+        if len(spacing) != 3 or not all(0 < mm < 1000 for mm in spacing):
+            raise UserError(f"{path}: line {number}, {','.join(line)!r}, is not a case and three spacings in mm")
+        if case in spacings:
+            raise UserError(f"{path}: line {number} names {case} again; keep one of the two")
+        spacings[case] = spacing
+    return spacings
 
 
 def raw_folder(output: Path | None) -> Path:
@@ -78,6 +140,13 @@ def _dataset_name(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-]+", text):
         raise argparse.ArgumentTypeError(f"{text!r} may hold letters, digits, '_' and '-' only")
     return text
+
+
+def _axes(text: str) -> str:
+    axes = text.upper()
+    if len(axes) != 3 or not all(set(axes) & set(pair) for pair in ("LR", "AP", "SI")):
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of L/R, A/P and S/I each, such as RAS")
+    return axes
 
 
 def _positive(text: str) -> int:

@@ -8,30 +8,45 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from nnunetv2_unet3plus.errors import UserError, explain
 
 
-def nifti_files(folder: Path) -> list[Path]:
-    """All NIfTI files below a folder, sorted.
+class SourceFiles(NamedTuple):
+    """The NIfTI files below a folder, sorted.
 
-    Hidden files are left out, and with them the `._*` files that macOS puts beside the real ones. Links to folders are
-    followed.
+    Attributes:
+        volumes: Those that count.
+        hidden: Those whose names begin with a dot, such as the `._*` files that macOS puts beside the real ones.
+    """
+
+    volumes: list[Path]
+    hidden: list[Path]
+
+
+def nifti_files(folder: Path) -> SourceFiles:
+    """All NIfTI files below a folder; links to folders are followed, hidden folders are not looked into.
 
     Raises:
-        UserError: If the folder is missing or is a file, a folder below it cannot be read, or a name is not UTF-8.
+        UserError: If the folder is missing or is a file, a folder below it cannot be read, a name is not UTF-8, or a
+            link leads nowhere.
     """
     if not folder.exists():
         raise UserError(f"{folder}: no such folder")
     if not folder.is_dir():
         raise UserError(f"{folder} is a file: unpack it and give the folder")
-    files = sorted(path for path in _visible_entries(folder) if path.name.lower().endswith((".nii", ".nii.gz")))
-    for path in files:
+    files = sorted(path for path in _entries(folder) if path.name.lower().endswith((".nii", ".nii.gz")))
+    hidden = [path for path in files if path.name.startswith(".")]
+    volumes = [path for path in files if not path.name.startswith(".")]
+    for path in volumes:
         _require_utf8(path)
-    return [path for path in files if path.is_file()]
+        if path.is_symlink() and not path.exists():
+            raise UserError(f"{path}: a link that leads nowhere; put the file there or remove the link")
+    return SourceFiles([path for path in volumes if path.is_file()], hidden)
 
 
-def _visible_entries(folder: Path) -> Iterator[Path]:
+def _entries(folder: Path) -> Iterator[Path]:
     def stop(error: OSError) -> None:  # a folder left out would be cases left out
         raise explain(error) from error
 
@@ -43,7 +58,7 @@ def _visible_entries(folder: Path) -> Iterator[Path]:
             continue
         visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
-        yield from (Path(current, name) for name in names if not name.startswith("."))
+        yield from (Path(current, name) for name in names)
 
 
 def _require_utf8(path: Path) -> None:

@@ -1,7 +1,8 @@
 """The dataset folder that is written: its names, its state, and when it must not be touched.
 
-While a conversion is going on, the folder holds two hidden entries: a marker file with the options chosen, and the
-staging folder. A dataset is complete when `dataset.json` is there and the marker is gone.
+While a conversion is going on, the folder holds three hidden entries: a marker file with the options chosen, the
+staging folder, and what was found in the cases that are finished. A dataset is complete when `dataset.json` is there
+and the marker is gone.
 """
 
 import fcntl
@@ -40,6 +41,16 @@ class TargetFolder:
         return self.folder / "dataset.json"
 
     @property
+    def report(self) -> Path:
+        """What was repaired, suspected and refused."""
+        return self.folder / "conversion_report.json"
+
+    @property
+    def findings(self) -> Path:
+        """Where the findings of each finished case wait for the report."""
+        return self.folder / ".findings"
+
+    @property
     def case_folders(self) -> tuple[Path, ...]:
         """The folders the cases are in."""
         return tuple(self.folder / name for name in ("imagesTr", "labelsTr", "imagesTs"))
@@ -52,6 +63,15 @@ class TargetFolder:
         """Where the case's label belongs, if it has one."""
         return self.folder / "labelsTr" / f"{case.name}.nii.gz"
 
+    def findings_path(self, case: Case) -> Path:
+        """Where the findings of a finished case are."""
+        return self.findings / f"{case.name}.json"
+
+    def remove(self, case: Case) -> None:
+        """Takes away what an earlier run has written of a case that is refused now."""
+        for path in (self.label_path(case), self.image_path(case), self.findings_path(case)):
+            path.unlink(missing_ok=True)
+
     def is_finished(self, case: Case) -> bool:
         """Whether the case is in place and not older than its source.
 
@@ -60,7 +80,9 @@ class TargetFolder:
         pairs = [(self.image_path(case), case.image)]
         if case.label is not None:
             pairs.append((self.label_path(case), case.label))
-        return all(out.exists() and out.stat().st_mtime >= source.stat().st_ctime for out, source in pairs)
+        return self.findings_path(case).exists() and all(
+            out.exists() and out.stat().st_mtime >= source.stat().st_ctime for out, source in pairs
+        )
 
     def check(self, options: Mapping[str, str], cases: Iterable[Case]) -> None:
         """Checks that the folder is free, or holds the beginning of this very conversion.
@@ -119,6 +141,7 @@ class TargetFolder:
                     self._retreat()
                     raise
                 shutil.rmtree(self.staging)
+                shutil.rmtree(self.findings)
                 self.marker.unlink()
         except OSError as error:
             raise explain(error) from error
@@ -127,7 +150,7 @@ class TargetFolder:
         shutil.rmtree(self.staging, ignore_errors=True)
         self.staging.mkdir()
         write_text(self.marker, self.staging, json.dumps(dict(options), indent=4))
-        for folder in self.case_folders:
+        for folder in (*self.case_folders, self.findings):
             folder.mkdir(exist_ok=True)
 
     def _retreat(self) -> None:
@@ -135,6 +158,7 @@ class TargetFolder:
         if any(any(folder.glob("*")) for folder in self.case_folders):
             return
         with suppress(OSError):
+            shutil.rmtree(self.findings, ignore_errors=True)
             for folder in self.case_folders:
                 folder.rmdir()
             self.marker.unlink()

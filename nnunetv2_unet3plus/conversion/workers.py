@@ -13,10 +13,11 @@ from typing import TypeVar
 from nnunetv2_unet3plus.errors import UserError
 
 Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
-def each_done(function: Callable[[Job], None], jobs: Iterable[Job], processes: int) -> Iterator[None]:
-    """Runs `function` on each job and yields once for each job that is done.
+def results_of(function: Callable[[Job], Result], jobs: Iterable[Job], processes: int) -> Iterator[Result]:
+    """Runs `function` on each job and yields its result as soon as it is done.
 
     With one process everything happens in this one. On the first error no further job is begun and, once the running
     ones have ended, the error is raised here.
@@ -26,15 +27,13 @@ def each_done(function: Callable[[Job], None], jobs: Iterable[Job], processes: i
     """
     if processes == 1:
         for job in jobs:
-            function(job)
-            yield
+            yield function(job)
         return
     context = multiprocessing.get_context("spawn")  # a fork would copy the locks of ITK's threads
     with ProcessPoolExecutor(processes, context, initializer=_start_worker) as pool:
         try:
             for future in as_completed([pool.submit(function, job) for job in jobs]):
-                future.result()
-                yield
+                yield future.result()
         except BrokenProcessPool as error:
             raise UserError(
                 "a worker process was killed, probably for lack of memory; run the same command with a smaller -np"

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,6 +47,32 @@ def refuse(raw: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         assert error.count("\n") == 1
         assert error.endswith("\n")
         assert (snapshot(source), tree(raw.parent)) == before
+        return error
+
+    return run
+
+
+@pytest.fixture
+def refuse_case(raw: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Converts, which must stop at one case in one line and convert the others; returns the line."""
+
+    def run(source: Path, *options: str, case: str = "liver_001") -> str:
+        before = snapshot(source)
+        capsys.readouterr()
+        code = cli.main(["convert", "lits", str(source), "-np", "1", *options])
+        error = capsys.readouterr().err
+        assert code == 2
+        assert error.startswith("unet3plus: error: ")
+        assert error.count("\n") == 1
+        assert snapshot(source) == before
+        folder = raw / "Dataset501_LiTS"
+        report = json.loads((folder / "conversion_report.json").read_text())["cases"]
+        converted = {name for name, entry in report.items() if entry["converted"]}
+        assert converted == set(report) - {case}
+        assert {path.name for path in folder.glob("labelsTr/*")} == {f"{name}.nii.gz" for name in converted}
+        assert {path.name for path in folder.glob("imagesTr/*")} == {f"{name}_0000.nii.gz" for name in converted}
+        assert report[case]["findings"][-1]["kind"] == "refused"
+        assert not (folder / "dataset.json").exists()
         return error
 
     return run

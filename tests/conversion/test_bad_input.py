@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 
@@ -33,18 +32,6 @@ def moved(column: int, by: float) -> np.ndarray:
     """The usual affine with a changed first row's entry: column 3 is the origin."""
     affine = sources.AFFINE.copy()
     affine[0, column] += by
-    return affine
-
-
-def stretched(factor: float) -> np.ndarray:
-    affine = sources.AFFINE.copy()
-    affine[:3, 2] *= factor
-    return affine
-
-
-def flipped() -> np.ndarray:
-    affine = sources.AFFINE.copy()
-    affine[:3, 0] *= -1
     return affine
 
 
@@ -101,32 +88,11 @@ def test_different_shapes(source, batch, refuse):
     assert "(8, 9, 6)" in error
 
 
-@pytest.mark.parametrize(
-    ("affine", "what", "number"),
-    [(stretched(1.01), "spacing", "2.525"), (moved(3, 1.5), "origin", "-114.7"), (flipped(), "direction", "-0.995")],
-)
-def test_different_geometry(affine, what, number, source, batch, refuse):
-    sources.write(batch / "segmentation-2.nii", sources.mask(2), affine)
-    error = refuse(source)
-    assert str(batch / "segmentation-2.nii") in error
-    assert f"its {what} (" in error
-    assert number in error
-
-
 def test_rounding_in_a_header_is_no_difference(source, batch, convert):
     sources.write(batch / "segmentation-2.nii", sources.mask(2), moved(3, TOLERANCE / 2))
     folder = convert(source)
     image, label = folder / "imagesTr" / "liver_002_0000.nii.gz", folder / "labelsTr" / "liver_002.nii.gz"
     assert sources.grid(label) == sources.grid(image)
-
-
-def test_sheared_header(source, batch, refuse):
-    image = nib.Nifti1Image(sources.scan(2), np.eye(4) + 0.2 * np.eye(4, k=1))
-    image.set_qform(None, code=0)
-    nib.save(image, batch / "volume-2.nii")
-    error = refuse(source)
-    assert str(batch / "volume-2.nii") in error
-    assert "orthonormal" in error
 
 
 def test_four_dimensions(source, batch, refuse):
@@ -159,39 +125,39 @@ def test_broken_test_scan_is_found_before_anything_is_written(source, refuse):
 
 @pytest.mark.parametrize("name", ["volume-1.nii", "segmentation-1.nii"])
 @pytest.mark.parametrize("packed", [False, True])
-def test_truncated_file(name, packed, source, batch, refuse):
+def test_truncated_file(name, packed, source, batch, refuse_case, refuse):
     path = sources.gzipped(batch / name) if packed else batch / name
     sources.truncate(path)
-    error = refuse(source)
+    error = (refuse if packed else refuse_case)(source)  # of so small a packed file not even the header is left
     assert str(path) in error
     assert "replace the file" in error
 
 
-def test_wrong_checksum_of_a_gzipped_file(source, batch, refuse):
+def test_wrong_checksum_of_a_gzipped_file(source, batch, refuse_case):
     size = (64, 64, 40)  # too large to be read in one gulp, checksum and all
     packed = sources.gzipped(sources.write(batch / "volume-1.nii", sources.scan(1, size)))
     sources.write(batch / "segmentation-1.nii", sources.mask(1, size))
     content = bytearray(packed.read_bytes())
     content[-8] ^= 1
     packed.write_bytes(content)
-    assert f"{packed}: cannot be read (CRC check failed" in refuse(source)
+    assert f"{packed}: cannot be read (CRC check failed" in refuse_case(source)
 
 
-def test_unexpected_labels(source, batch, refuse):
+def test_unexpected_labels(source, batch, refuse_case):
     voxels = sources.mask(1)
     voxels[0, 0, 0], voxels[1, 1, 1] = 7, 3
     sources.write(batch / "segmentation-1.nii", voxels)
-    error = refuse(source)
+    error = refuse_case(source)
     assert str(batch / "segmentation-1.nii") in error
     assert "3, 7 in 2 voxels (expected 0, 1, 2)" in error
 
 
 @pytest.mark.parametrize("value", [0.5, np.nan, -1.0, 257.0])
-def test_float_labels_must_be_whole_and_known(value, source, batch, refuse):
+def test_float_labels_must_be_whole_and_known(value, source, batch, refuse_case):
     voxels = sources.mask(1).astype(np.float32)
     voxels[0, 0, 0] = value
     sources.write(batch / "segmentation-1.nii", voxels)
-    assert f"values {value:g} " in refuse(source)
+    assert f"values {value:g} " in refuse_case(source)
 
 
 def test_whole_float_labels_are_fine(source, batch, convert):
@@ -201,23 +167,23 @@ def test_whole_float_labels_are_fine(source, batch, convert):
     np.testing.assert_array_equal(found, sources.mask(1))
 
 
-def test_nan_in_an_image(source, batch, refuse):
+def test_nan_in_an_image(source, batch, refuse_case):
     voxels = sources.scan(1).astype(np.float32)
     voxels[3, 3, 3] = np.nan
     sources.write(batch / "volume-1.nii", voxels)
-    assert "volume-1.nii: NaN" in refuse(source)
+    assert "volume-1.nii: NaN" in refuse_case(source)
 
 
-def test_finished_cases_survive_a_later_bad_one(source, batch, raw, capsys, convert):
-    sources.write(batch / "segmentation-10.nii", sources.mask(10) + 5)
+def test_other_cases_survive_a_bad_one(source, batch, raw, capsys, convert):
+    sources.write(batch / "segmentation-1.nii", sources.mask(1) + 5)
     assert cli.main(["convert", "lits", str(source), "-np", "1"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     folder = raw / "Dataset501_LiTS"
     assert not (folder / "dataset.json").exists()
-    assert sorted(p.name for p in (folder / "labelsTr").iterdir()) == ["liver_001.nii.gz", "liver_002.nii.gz"]
+    assert sorted(p.name for p in (folder / "labelsTr").iterdir()) == ["liver_002.nii.gz", "liver_010.nii.gz"]
     assert len(list((folder / "imagesTr").iterdir())) == 2
     assert not (folder / ".staging").exists()
-    sources.write(batch / "segmentation-10.nii", sources.mask(10))
+    sources.write(batch / "segmentation-1.nii", sources.mask(1))
     assert len(list((convert(source) / "labelsTr").iterdir())) == 3
 
 
@@ -352,13 +318,13 @@ def test_a_killed_worker(source, tmp_path):
     script = tmp_path / "killed.py"
     script.write_text(
         "import os, signal\n"
-        "from nnunetv2_unet3plus.conversion.workers import each_done\n"
+        "from nnunetv2_unet3plus.conversion.workers import results_of\n"
         "from nnunetv2_unet3plus.errors import UserError\n"
         "def die(job):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "if __name__ == '__main__':\n"
         "    try:\n"
-        "        list(each_done(die, range(3), 2))\n"
+        "        list(results_of(die, range(3), 2))\n"
         "    except UserError as error:\n"
         "        print(error)\n"
     )

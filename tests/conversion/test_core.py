@@ -13,7 +13,7 @@ from nnunetv2_unet3plus.conversion.geometry import read_geometry
 from nnunetv2_unet3plus.conversion.nifti import read_voxels, write_nifti
 from nnunetv2_unet3plus.conversion.pairing import by_number, number_ranges
 from nnunetv2_unet3plus.conversion.splits import spread_split
-from nnunetv2_unet3plus.conversion.workers import each_done
+from nnunetv2_unet3plus.conversion.workers import results_of
 from tests.conversion import sources
 
 
@@ -104,7 +104,7 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert list(staging.iterdir()) == []
 
 
-def test_each_done_stops_at_the_first_error():
+def test_results_of_stops_at_the_first_error():
     done = []
 
     def work(job):
@@ -113,5 +113,5 @@ def test_each_done_stops_at_the_first_error():
         done.append(job)
 
     with pytest.raises(ValueError, match="2"):
-        list(each_done(work, range(5), processes=1))
+        list(results_of(work, range(5), processes=1))
     assert done == [0, 1]

@@ -101,7 +101,9 @@ def test_hidden_files_and_other_files_are_left_out(tmp_path, raw, capsys):
 
 def test_nothing_hidden_remains(tmp_path, convert):
     folder = convert(sources.challenge(tmp_path / "source", NUMBERS))
-    assert sorted(path.name for path in folder.iterdir()) == ["dataset.json", "imagesTr", "imagesTs", "labelsTr"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "conversion_report.json", "dataset.json", "imagesTr", "imagesTs", "labelsTr",
+    ]  # fmt: skip
 
 
 def test_nnunet_accepts_it(tmp_path, convert, capsys):

@@ -2,16 +2,20 @@
 
 import json
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 
 from nnunetv2_unet3plus import cli
 from nnunetv2_unet3plus.conversion import dataset
 from tests.conversion import sources
+from tests.end_to_end.nnunet import SHARED
 
 NUMBERS, TESTS = (1, 2, 10), (4,)
 
@@ -33,7 +37,9 @@ sys.exit(cli.main(sys.argv[4:]))
 """
 
 MOMENTS = [
-    *(("Path", "replace", moment) for moment in range(9)),  # marker, three pairs, test scan, dataset.json
+    *(
+        ("Path", "replace", moment) for moment in range(14)
+    ),  # marker, three pairs and test scan with their findings, report, dataset.json
     *(("GzipFile", "write", moment) for moment in (3, 20, 40)),  # inside a file
     *(("os", "fsync", moment) for moment in (0, 5)),  # a whole file, not yet in its place
     ("Path", "unlink", 0),  # between a case's files being staged and being moved
@@ -154,7 +160,7 @@ def test_an_old_label_is_never_beside_a_new_image(source, raw, stop_after):
     folder = stop_after(source, 2)
     sources.write(source / "Training Batch 1" / "volume-1.nii", sources.scan(77))
     sources.write(source / "Training Batch 1" / "segmentation-1.nii", sources.mask(77))
-    command = ["Path", "replace", "2", "convert", "lits", str(source), "-np", "1"]  # after the marker and the image
+    command = ["Path", "replace", "3", "convert", "lits", str(source), "-np", "1"]  # after marker, findings, image
     killed = subprocess.run([sys.executable, "-c", SUICIDAL, *command], capture_output=True)
     assert killed.returncode == -signal.SIGKILL
     image, _ = sources.read(folder / "imagesTr" / "liver_001_0000.nii.gz")
@@ -202,3 +208,40 @@ def test_stopped_before_the_first_case_nothing_remains(source, stop_after, conve
     folder = stop_after(source, 0)
     assert not folder.exists()
     convert(source, "--organ")
+
+
+@pytest.mark.slow
+def test_killed_at_fifty_moments_over_real_scans(tmp_path, raw, convert):
+    """After a second run everything is as in an undisturbed one, report included."""
+    assemble = SHARED / "assemble_lits.py"
+    if not assemble.exists():
+        pytest.skip(f"the real scans are not here: {assemble} is missing")
+    source = tmp_path / "LiTS"
+    command = [sys.executable, str(assemble), str(source), "--inplane", "64"]
+    subprocess.run(command, check=True, capture_output=True)
+    started = time.monotonic()
+    undisturbed = sources.tree(convert(source, processes=2))
+    whole_run = time.monotonic() - started
+    folder = raw / "Dataset501_LiTS"
+    moments = random.Random(0)
+    begun = 0
+    for _ in range(50):
+        shutil.rmtree(folder)
+        command = [sys.executable, "-m", "nnunetv2_unet3plus.cli", "convert", "lits", str(source), "-np", "2"]
+        main = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with suppress(subprocess.TimeoutExpired):
+            main.wait(moments.uniform(0.3, 1.0) * (whole_run + 2))  # the command's start takes a while, too
+        main.kill()
+        main.wait()
+        wait_until(lambda group=main.pid: not group_exists(group))
+        if folder.exists():
+            begun += not (folder / "dataset.json").exists()
+            check_nothing_half(folder, undisturbed)
+            complete = (folder / "dataset.json").exists() and not (folder / ".unfinished.json").exists()
+        else:
+            folder.mkdir()
+            complete = False
+        if not complete:
+            convert(source, processes=2)
+        assert sources.tree(folder) == undisturbed
+    assert begun > 5  # the moments were not all before or after

@@ -1,0 +1,225 @@
+"""Every planted fault is repaired, told or refused as stated, alone and all together; the source stays as it was."""
+
+import json
+
+import numpy as np
+import pytest
+
+from nnunetv2_unet3plus import cli
+from nnunetv2_unet3plus.conversion.flips import find_flip
+from tests.conversion import sources
+from tests.conversion.faults import FAULTS, Fault
+
+NAMES = dict(enumerate(FAULTS, start=1))
+
+
+def plant(source, number, fault):
+    """A clean pair, then the fault in it."""
+    image, label = source / f"volume-{number}.nii", source / f"segmentation-{number}.nii"
+    sources.write_pair(image, label, number)
+    fault.plant(image, label, number)
+
+
+def options_of(fault, number, tmp_path):
+    table = tmp_path / "spacings.csv"
+    table.write_text(f"case,x,y,z\nliver_{number:03d},0.7,0.8,2.5\n")
+    return [option.format(table=table) for option in fault.options]
+
+
+def convert(source, *options):
+    before = sources.snapshot(source)
+    code = cli.main(["convert", "lits", str(source), "-np", "1", *options])
+    assert sources.snapshot(source) == before
+    return code
+
+
+def check_files(folder, number, fault):
+    image, affine = sources.read(folder / "imagesTr" / f"liver_{number:03d}_0000.nii.gz")
+    label, label_affine = sources.read(folder / "labelsTr" / f"liver_{number:03d}.nii.gz")
+    np.testing.assert_array_equal(image, fault.image(number))
+    np.testing.assert_array_equal(label, fault.label(number))
+    np.testing.assert_allclose(affine, fault.affine, atol=1e-4)
+    np.testing.assert_array_equal(affine, label_affine)
+
+
+def check_findings(folder, number, fault):
+    entry = json.loads((folder / "conversion_report.json").read_text())["cases"][f"liver_{number:03d}"]
+    found = [(finding["kind"], finding["about"], finding["fault"]) for finding in entry["findings"]]
+    if fault.kind == "none":
+        assert found == []
+    else:
+        assert (fault.kind, fault.about, fault.name) in found
+    assert entry["converted"] == (fault.kind != "refused")
+
+
+def test_there_are_at_least_forty():
+    assert len(FAULTS) >= 40
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_alone(name, tmp_path, raw, capsys):
+    fault, source, folder = FAULTS[name], tmp_path / "source", raw / "Dataset501_LiTS"
+    plant(source, 1, fault)
+    plant(source, 2, FAULTS["labels in int16"])
+    code = convert(source, *options_of(fault, 1, tmp_path))
+    printed = capsys.readouterr()
+    if fault.kind != "refused":
+        assert (code, printed.err) == (0, "")
+        check_findings(folder, 1, fault)
+        check_files(folder, 1, fault)
+        if fault.kind != "none":
+            assert f"{fault.kind:8} {fault.about}, {fault.name}: liver_001" in printed.out
+        return
+    assert code == 2
+    assert printed.err.count("\n") == 1
+    file = {"image": "volume-1.nii", "label": "segmentation-1.nii"}[fault.about]
+    assert f"error: {source}/{file}" in printed.err
+    assert "--leave-out-refused" in printed.err
+    assert not (folder / "dataset.json").exists()
+    assert fault.headers == (not folder.exists())
+
+    assert convert(source, "--leave-out-refused") == 0
+    assert json.loads((folder / "dataset.json").read_text())["numTraining"] == 1
+    assert [path.name for path in folder.glob("*Tr/*")] == ["liver_002_0000.nii.gz", "liver_002.nii.gz"]
+    check_findings(folder, 1, fault)
+
+
+def test_all_together(tmp_path, raw, capsys):
+    source, folder = tmp_path / "source", raw / "Dataset501_LiTS"
+    faults = {number: FAULTS[name] for number, name in NAMES.items() if "--orientation" not in FAULTS[name].options}
+    for number, fault in faults.items():
+        plant(source, number, fault)
+    (given,) = [number for number, fault in faults.items() if "--spacing-from" in fault.options]
+    options = options_of(faults[given], given, tmp_path)
+
+    assert convert(source, *options, "--dry-run") == 2
+    dry = capsys.readouterr()
+    assert not folder.exists()
+    assert convert(source, *options, "--leave-out-refused") == 0
+    printed = capsys.readouterr()
+    assert [line for line in dry.out.splitlines() if line.startswith(("repaired", "warning", "refused"))] == [
+        line for line in printed.out.splitlines() if line.startswith(("repaired", "warning", "refused"))
+    ]
+    assert f"of {len(faults)} cases cannot be converted" in dry.err
+    for number, fault in faults.items():
+        check_findings(folder, number, fault)
+        if fault.kind != "refused":
+            check_files(folder, number, fault)
+    kept = sum(fault.kind != "refused" for fault in faults.values())
+    assert json.loads((folder / "dataset.json").read_text())["numTraining"] == kept
+    assert len(list((folder / "imagesTr").iterdir())) == kept
+
+
+def test_several_faults_of_one_case(tmp_path, raw):
+    """Sheared, with a fourth axis, and a label of another order whose values are not quite whole."""
+    source, folder = tmp_path / "source", raw / "Dataset501_LiTS"
+    plant(source, 1, FAULTS["label: axes swapped"])
+    label = source / "segmentation-1.nii"
+    voxels, affine = sources.read(label)
+    sources.write(label, (voxels * np.float32(1 + 2e-5))[..., None], affine)
+    sources.write(source / "volume-1.nii", sources.scan(1)[..., None])
+    assert convert(source) == 0
+    check_files(folder, 1, Fault(lambda *_: None, "none"))
+    findings = json.loads((folder / "conversion_report.json").read_text())["cases"]["liver_001"]["findings"]
+    assert [finding["fault"] for finding in findings] == [
+        "order of axes", "fourth axis", "fourth axis", "labels not whole",
+    ]  # fmt: skip
+
+
+def test_report_names_hidden_files_and_sources(tmp_path, raw):
+    source = sources.decathlon(tmp_path / "source", (1, 2))
+    assert convert(source) == 0
+    report = json.loads((raw / "Dataset501_LiTS" / "conversion_report.json").read_text())
+    assert report["hidden files left out"] == [
+        f"Task03_Liver/{folder}/._liver_{number}.nii.gz" for folder in ("imagesTr", "labelsTr") for number in (1, 2)
+    ]
+    assert report["cases"]["liver_001"]["source"]["label"] == "Task03_Liver/labelsTr/liver_1.nii.gz"
+
+
+def test_dry_run_writes_nothing(tmp_path, raw, capsys):
+    source = sources.challenge(tmp_path / "source", (1, 2))
+    assert convert(source, "--dry-run") == 0
+    assert list(raw.iterdir()) == []
+    assert "nothing was written" in capsys.readouterr().out
+
+
+def test_every_case_refused(tmp_path, raw, capsys):
+    plant(tmp_path / "source", 1, FAULTS["NaN in the image"])
+    assert convert(tmp_path / "source", "--leave-out-refused") == 2
+    assert "no training case could be converted" in capsys.readouterr().err
+    assert not (raw / "Dataset501_LiTS" / "dataset.json").exists()
+
+
+def test_case_refused_after_its_source_was_replaced(tmp_path, raw):
+    """Nothing of the older source stays in the dataset."""
+    source, folder = sources.challenge(tmp_path / "source", (1, 2)), raw / "Dataset501_LiTS"
+    batch = source / "Training Batch 1"
+    sources.write(batch / "segmentation-2.nii", sources.mask(2) + 5)
+    assert convert(source) == 2
+    assert (folder / "labelsTr" / "liver_001.nii.gz").exists()
+    sources.write(batch / "segmentation-1.nii", sources.mask(1) + 5)
+    sources.write(batch / "segmentation-2.nii", sources.mask(2))
+    assert convert(source, "--leave-out-refused") == 0
+    assert [path.name for path in folder.glob("*Tr/*")] == ["liver_002_0000.nii.gz", "liver_002.nii.gz"]
+
+
+def test_label_without_voxels_has_no_mirror_image():
+    assert find_flip(sources.scan(1), np.zeros(sources.SIZE, np.uint8)) is None
+
+
+class TestTableOfSpacings:
+    @pytest.fixture
+    def refused(self, tmp_path, refuse):
+        source = sources.challenge(tmp_path / "source", (1,))
+
+        def run(content):
+            (tmp_path / "table.csv").write_text(content)
+            return refuse(source, "--spacing-from", str(tmp_path / "table.csv"))
+
+        return run
+
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            ("", "first line must be case,x,y,z"),
+            ("liver_001,1,1,1\n", "first line must be case,x,y,z"),
+            ("case,x,y,z\nliver_001,1,1\n", "line 2, 'liver_001,1,1', is not a case and three spacings"),
+            ("case,x,y,z\nliver_001,1,1,thick\n", "line 2"),
+            ("case,x,y,z\nliver_001,1,1,0\n", "line 2"),
+            ("case,x,y,z\nliver_001,1,1,nan\n", "line 2"),
+            ("case,x,y,z\nliver_001,1,1,1\n\nliver_001,1,1,2\n", "line 4 names liver_001 again"),
+            ("case,x,y,z\nliver_007,1,1,1\n", "names liver_007, which is no case here; cases are such as liver_001"),
+        ],
+    )
+    def test_content(self, content, reason, refused):
+        assert reason in refused(content)
+
+    def test_missing(self, tmp_path, refuse):
+        source = sources.challenge(tmp_path / "source", (1,))
+        assert f"{tmp_path}/none.csv: No such file" in refuse(source, "--spacing-from", str(tmp_path / "none.csv"))
+
+
+@pytest.mark.parametrize("axes", ["RA", "RAL", "XYZ", "RASL", ""])
+def test_orientation_that_is_none(axes, tmp_path, refuse):
+    source = sources.challenge(tmp_path / "source", (1,))
+    assert "is not one of L/R, A/P and S/I each" in refuse(source, "--orientation", axes)
+
+
+def test_link_that_leads_nowhere(tmp_path, refuse):
+    source = sources.challenge(tmp_path / "source", (1,))
+    (source / "volume-2.nii").symlink_to(tmp_path / "gone")
+    assert "volume-2.nii: a link that leads nowhere" in refuse(source)
+
+
+def test_archive_in_the_folder(tmp_path, refuse):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "archive.zip").write_bytes(b"PK")
+    assert "unpack archive.zip first" in refuse(tmp_path / "source")
+
+
+def test_name_with_quotes_newline_and_umlaut(tmp_path, raw, capsys):
+    source = sources.challenge(tmp_path / 'Dr. Müller\'s "LiTS"\nscans', (1, 2))
+    assert convert(source) == 0
+    sources.write(source / "Training Batch 1" / "segmentation-3.nii", sources.mask(3))
+    assert cli.main(["convert", "lits", str(source), "-d", "502"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
