@@ -14,15 +14,15 @@ Files may lie in further folders and may be gzipped or not. Training case N beco
 """
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunetv2_unet3plus.conversion.command import chosen_options, convert_as_asked
 from nnunetv2_unet3plus.conversion.description import Case, Dataset, LabelScheme, Splits
-from nnunetv2_unet3plus.conversion.options import add_common_options, dataset_folder_name, raw_folder, wishes_of
+from nnunetv2_unet3plus.conversion.options import add_common_options, dataset_folder_name, wishes_of
 from nnunetv2_unet3plus.conversion.pairing import SourceFiles, by_number, nifti_files, number_ranges, pair_by_number
 from nnunetv2_unet3plus.conversion.splits import spread_split
 from nnunetv2_unet3plus.errors import UserError
@@ -194,9 +194,6 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: If the input cannot be used or the output not be written.
     """
-    from nnunetv2_unet3plus.conversion.dataset import convert_dataset  # ITK and nibabel: not for --help
-
-    output, wishes = raw_folder(args.output), wishes_of(args)
     download = find_cases(args.source)
     cases = download.cases
     print(
@@ -210,29 +207,17 @@ def run(args: argparse.Namespace) -> int:
         cases=cases,
         scheme=SCHEMES[args.labels],
         channel="CT",
-        options={
-            "source": str(args.source.resolve()),
-            "labels": args.labels,
-            "split": args.split or "nnU-Net's own",
-            "orientation": args.orientation or "as it is",
-            "spacing-from": json.dumps(wishes.spacings) if wishes.spacings else "the headers",
-        },
+        options=chosen_options(args) | {"labels": args.labels, "split": args.split or "nnU-Net's own"},
         splits=paper_split(cases) if args.split == "paper" else None,
         about={
             "reference": download.reference,
             "license": f"that of the source, see {download.reference}",
             "converted_by": "unet3plus convert lits",
         },
-        wishes=wishes,
+        wishes=wishes_of(args),
         hidden=download.hidden,
     )
-    how = {"leave_out_refused": args.leave_out_refused, "dry_run": args.dry_run}
-    folder = convert_dataset(dataset, output, args.processes, **how)
-    if args.dry_run:
-        print(f"nothing was written; without --dry-run this makes {folder}")
-        return 0
-    print(f"{folder} is complete. Next: nnUNetv2_plan_and_preprocess -d {args.dataset_id} --verify_dataset_integrity")
-    return 0
+    return convert_as_asked(args, dataset)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,12 +12,14 @@ from types import ModuleType
 from typing import NoReturn
 
 import nnunetv2_unet3plus
-from dataset_conversion import Dataset501_LiTS
+from dataset_conversion import Dataset501_LiTS, Dataset509_Spleen, decathlon
 from nnunetv2_unet3plus.demo import run as demo
 from nnunetv2_unet3plus.errors import UserError, explain
 
 _CONVERTERS: dict[str, tuple[ModuleType, str]] = {
     "lits": (Dataset501_LiTS, "unet3plus convert lits ~/Downloads/LiTS --organ --split paper"),
+    "spleen": (Dataset509_Spleen, "unet3plus convert spleen ~/Downloads/Task09_Spleen --split paper"),
+    "msd": (decathlon, "unet3plus convert msd ~/Downloads/Task04_Hippocampus -d 4 --name Hippocampus"),
 }
 
 

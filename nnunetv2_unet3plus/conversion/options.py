@@ -12,13 +12,13 @@ from nnunetv2_unet3plus.errors import UserError, explain
 RAW_VARIABLE = "nnUNet_raw"
 
 
-def add_common_options(parser: argparse.ArgumentParser, dataset_id: int, name: str) -> None:
+def add_common_options(parser: argparse.ArgumentParser, dataset_id: int | None, name: str | None) -> None:
     """Adds SOURCE, `-d`, `--name`, `--output`, `-np` and what every converter can do with a case.
 
     Args:
         parser: Where to.
-        dataset_id: The default of `-d`.
-        name: The default of `--name`.
+        dataset_id: The default of `-d`; None where it must be given.
+        name: The default of `--name`; None where it must be given.
     """
     parser.add_argument("source", metavar="SOURCE", type=_folder, help="folder with the unpacked download; only read")
     parser.add_argument(
@@ -27,10 +27,15 @@ def add_common_options(parser: argparse.ArgumentParser, dataset_id: int, name: s
         metavar="ID",
         type=_dataset_id,
         default=dataset_id,
-        help="nnU-Net's dataset number (default: %(default)s)",
+        required=dataset_id is None,
+        help=f"nnU-Net's dataset number{_default(dataset_id)}",
     )
     parser.add_argument(
-        "--name", type=_dataset_name, default=name, help="the dataset's name behind its number (default: %(default)s)"
+        "--name",
+        type=_dataset_name,
+        default=name,
+        required=name is None,
+        help=f"the dataset's name behind its number{_default(name)}",
     )
     parser.add_argument(
         "--output", metavar="FOLDER", type=_folder, help="nnU-Net's raw folder (default: the variable nnUNet_raw)"
@@ -122,6 +127,10 @@ def raw_folder(output: Path | None) -> Path:
 def dataset_folder_name(dataset_id: int, name: str) -> str:
     """nnU-Net's folder name, such as `Dataset501_LiTS`."""
     return f"Dataset{dataset_id:03d}_{name}"
+
+
+def _default(value: object) -> str:
+    return "" if value is None else f" (default: {value})"
 
 
 def _folder(text: str) -> Path:
