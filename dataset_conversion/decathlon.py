@@ -8,6 +8,7 @@ folders. Cases keep their names.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 
@@ -43,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
         cases=task.cases,
         scheme=description.scheme,
         channel=description.channel,
-        options=chosen_options(args),
+        options=chosen_options(args)
+        | {"labels": json.dumps(dict(description.scheme.labels)), "channel": description.channel},
         about={
             "reference": description.reference,
             "license": description.licence,

@@ -14,7 +14,7 @@ from nnunetv2_unet3plus.conversion.geometry import Geometry
 from nnunetv2_unet3plus.conversion.headers import in_order, read_headers
 from nnunetv2_unet3plus.conversion.labels import encode_labels
 from nnunetv2_unet3plus.conversion.nifti import read_voxels, write_nifti
-from nnunetv2_unet3plus.conversion.target import TargetFolder
+from nnunetv2_unet3plus.conversion.target import TargetFolder, stamps_of
 from nnunetv2_unet3plus.errors import UserError
 
 
@@ -49,12 +49,13 @@ def convert_case(case: Case, target: TargetFolder | None, scheme: LabelScheme, w
         UserError: If a file cannot be written.
     """
     findings: list[Finding] = []
+    stamps = stamps_of(case)  # before reading: who replaces a file now will have it converted again
     try:
         image, label, geometry = _read(case, scheme, wishes, findings)
     except FaultyFileError as error:
         return Outcome(case.name, (*findings, error.finding), str(error))
     if target is not None:
-        _write(case, target, image, label, geometry, findings)
+        _write(case, target, image, label, geometry, findings, stamps)
     return Outcome(case.name, tuple(findings))
 
 
@@ -71,7 +72,7 @@ def _read(
         return in_order(image, grids.order), None, grids.written
     label = encode_labels(_read_whole(case.label, grids.label, "label", findings), scheme, case.label, findings)
     label = in_order(label, grids.label_order)
-    if (suspicion := find_flip(image, label)) is not None:
+    if (suspicion := find_flip(image, label, grids.image.axes)) is not None:
         findings.append(suspicion)
     return in_order(image, grids.order), in_order(label, grids.order), grids.written
 
@@ -93,13 +94,15 @@ def _write(
     label: np.ndarray | None,
     geometry: Geometry,
     findings: list[Finding],
+    stamps: list[list[str | int]],
 ) -> None:
     image_path, label_path = target.image_path(case), target.label_path(case)
     staged_image = stage(image_path, target.staging, lambda stream: write_nifti(stream, image, geometry))
     staged_label = None
     if label is not None:
         staged_label = stage(label_path, target.staging, lambda stream: write_nifti(stream, label, geometry))
-    write_text(target.findings_path(case), target.staging, json.dumps([asdict(finding) for finding in findings]))
+    remembered = {"sources": stamps, "findings": [asdict(finding) for finding in findings]}
+    write_text(target.findings_path(case), target.staging, json.dumps(remembered))
     if staged_label is None:
         publish(staged_image, image_path)
         return
@@ -116,6 +119,6 @@ def read_findings(case: Case, target: TargetFolder) -> Outcome:
     """
     path = target.findings_path(case)
     try:
-        return Outcome(case.name, tuple(Finding(**finding) for finding in json.loads(path.read_text())))
-    except (OSError, ValueError, TypeError) as error:
+        return Outcome(case.name, tuple(Finding(**finding) for finding in json.loads(path.read_text())["findings"]))
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(f"{path} is damaged; delete {target.folder} and start again") from error

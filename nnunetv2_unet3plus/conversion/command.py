@@ -18,7 +18,7 @@ def chosen_options(args: argparse.Namespace) -> dict[str, str]:
     return {
         "source": str(args.source.resolve()),
         "orientation": args.orientation or "as it is",
-        "spacing-from": json.dumps(spacings) if spacings else "the headers",
+        "spacing-from": json.dumps(spacings, sort_keys=True) if spacings else "the headers",
     }
 
 

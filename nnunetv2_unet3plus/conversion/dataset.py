@@ -46,6 +46,8 @@ def convert_dataset(
     """
     target = TargetFolder(raw_folder / dataset.folder_name)
     _check(dataset, target)
+    if not leave_out_refused:
+        _check_splits(dataset)
     refused = _refused_headers(dataset)
     if refused and not leave_out_refused and not dry_run:
         _tell(refused)
@@ -54,6 +56,7 @@ def convert_dataset(
         outcomes = _convert(dataset, dataset.cases, None, refused, processes)
         _tell(outcomes)
         _stop_if_refused([] if leave_out_refused else outcomes, dataset)
+        _converted(dataset, outcomes)
         return target.folder
     with target.unfinished(dataset.options):
         finished = [case for case in dataset.cases if target.is_finished(case)]
@@ -65,8 +68,24 @@ def convert_dataset(
         _tell(outcomes)
         write_text(target.report, target.staging, report(dataset, outcomes))
         _stop_if_refused([] if leave_out_refused else outcomes, dataset)
-        _describe(dataset.without([each.case for each in outcomes if each.refusal is not None]), target)
+        _describe(_converted(dataset, outcomes), target)
     return target.folder
+
+
+def _converted(dataset: Dataset, outcomes: Sequence[Outcome]) -> Dataset:
+    """The dataset of the cases that were not refused.
+
+    Raises:
+        UserError: If too few are left, or they split otherwise than the preprocessed dataset.
+    """
+    kept = dataset.without([outcome.case for outcome in outcomes if outcome.refusal is not None])
+    if not kept.num_training:
+        raise UserError(f"{dataset.source}: no training case could be converted; correct what was refused above")
+    for fold in kept.splits or []:
+        if empty := [part for part in ("train", "val") if not fold[part]]:
+            raise UserError(f"--split: no case of its {empty[0]} part could be converted; leave out --split")
+    _check_splits(kept)
+    return kept
 
 
 def _check(dataset: Dataset, target: TargetFolder) -> None:
@@ -75,7 +94,6 @@ def _check(dataset: Dataset, target: TargetFolder) -> None:
     roots = [target.folder.parent, *map(Path, filter(None, map(os.environ.get, (_PREPROCESSED, _RESULTS))))]
     check_free_id(dataset.folder_name, roots)
     target.check(dataset.options, dataset.cases)
-    _check_splits(dataset)
     _check_names(dataset)
 
 
@@ -150,8 +168,6 @@ def _describe(dataset: Dataset, target: TargetFolder) -> None:
     nnU-Net's planner copies `splits_final.json` from the raw dataset folder to the preprocessed one, where training
     reads it.
     """
-    if not dataset.num_training:
-        raise UserError(f"{dataset.source}: no training case could be converted, see {target.report}")
     if dataset.splits is not None:
         write_text(target.folder / "splits_final.json", target.staging, _splits_text(dataset))
     try:

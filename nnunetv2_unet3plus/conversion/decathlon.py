@@ -12,6 +12,8 @@ from nnunetv2_unet3plus.errors import UserError, explain
 
 URL = "http://medicaldecathlon.com"
 
+_MOST_LABELS = 256
+
 _NAME = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]*)\.nii(\.gz)?", re.IGNORECASE)
 
 
@@ -101,9 +103,10 @@ def read_description(task: Path) -> Description:
     """
     path = task / "dataset.json"
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
         labels = {int(value): str(name) for value, name in content["labels"].items()}
         channels = [str(name) for _, name in sorted(content["modality"].items())]
+        json.dumps(content, ensure_ascii=False).encode()  # half a character is none
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file, and it names the labels; copy it from the download") from error
     except OSError as error:
@@ -112,6 +115,10 @@ def read_description(task: Path) -> Description:
         raise UserError(f"{path}: damaged, not the description of a task; copy it from the download") from error
     if len(channels) != 1:
         raise UserError(f"{path}: {len(channels)} channels; nnUNetv2_convert_MSD_dataset converts such tasks")
+    if len(labels) > _MOST_LABELS:
+        raise UserError(f"{path}: {len(labels)} labels, more than the {_MOST_LABELS} that fit into a byte")
+    if len(labels) < len(content["labels"]):
+        raise UserError(f"{path}: a label's value is there twice; keep one of the two")
     if sorted(labels) != list(range(len(labels))) or len(labels) < 2:
         raise UserError(f"{path}: labels {sorted(labels)}, but nnU-Net needs 0 for the background, then 1, 2, ...")
     named = {"background" if value == 0 else labels[value]: value for value in sorted(labels)}

@@ -1,7 +1,7 @@
 """A label stored the other way round than its image, under a header that says otherwise.
 
-No header betrays it, and nnU-Net's own check passes. What can betray it is the tissue: an organ's voxels are of one
-brightness, those of its mirror image are a mixture of whatever lies there.
+No header betrays it, and nnU-Net's own check passes. What can betray it is the tissue: a solid organ's voxels are of
+one brightness, those of its mirror image are a mixture of whatever lies there. Hollow organs have no such evidence.
 """
 
 from itertools import product
@@ -13,43 +13,58 @@ from nnunetv2_unet3plus.conversion.findings import Finding
 SAMPLED = 20_000
 """Voxels of the label that are looked at."""
 
+FEWEST = 200
+"""Voxels a label must have: of fewer, a mirror image is more even by chance."""
+
 SUSPICIOUS = 0.7
 """Of the spread under the label as stored, that of a mirror image must be less than this to be reported."""
 
-_NAMES = "xyz"
+_DIRECTIONS = {frozenset("LR"): "left and right", frozenset("AP"): "front and back", frozenset("SI"): "up and down"}
 
 
-def find_flip(image: np.ndarray, label: np.ndarray) -> Finding | None:
+def find_flip(image: np.ndarray, label: np.ndarray, axes: str) -> Finding | None:
     """Looks for a mirror image of the label that fits the image much better than the label itself.
 
     Args:
         image: Intensities, `(x, y, z)`.
         label: Labels on the same grid; everything above 0 counts as one.
+        axes: Where the axes lead, such as `LPS`.
 
     Returns:
         A warning, or None.
     """
     where = np.flatnonzero(label)
-    if not where.size:
+    if where.size < FEWEST:
         return None
     places = np.unravel_index(where[:: max(1, where.size // SAMPLED)], label.shape)
-    spreads = {mirrored: _spread(image, places, mirrored) for mirrored in product((False, True), repeat=3)}
-    as_stored = spreads.pop((False,) * 3)
-    best = min(spreads, key=lambda mirrored: spreads[mirrored])
-    if not as_stored > 0 or spreads[best] >= SUSPICIOUS * as_stored:
+    stored_median, stored = _median_and_spread(image, places, (False, False, False))
+    best, lowest = None, SUSPICIOUS * stored
+    for mirrored in list(product((False, True), repeat=3))[1:]:
+        median, spread = _median_and_spread(image, places, mirrored)
+        # an even background far from the organ's brightness, such as air, is no better place for it
+        if spread < lowest and abs(median - stored_median) <= stored:
+            best, lowest = mirrored, spread
+    if best is None:
         return None
-    axes = " and ".join(name for name, is_mirrored in zip(_NAMES, best, strict=True) if is_mirrored)
+    directions = " and ".join(
+        next(words for pair, words in _DIRECTIONS.items() if axis in pair)
+        for axis, is_mirrored in zip(axes, best, strict=True)
+        if is_mirrored
+    )
     text = (
-        f"mirrored along {axes} it would cover tissue of more even brightness (spread {spreads[best]:.3g}, as stored "
-        f"{as_stored:.3g}): look whether it lies on the organ"
+        f"with {directions} exchanged it would cover tissue of more even brightness (spread {lowest:.3g}, as stored "
+        f"{stored:.3g}): look whether it lies on the organ"
     )
     return Finding("warning", "label", "mirrored?", text)
 
 
-def _spread(image: np.ndarray, places: tuple[np.ndarray, ...], mirrored: tuple[bool, ...]) -> float:
-    """Mean distance from the median of the intensities under the label or one of its mirror images."""
+def _median_and_spread(
+    image: np.ndarray, places: tuple[np.ndarray, ...], mirrored: tuple[bool, ...]
+) -> tuple[float, float]:
+    """Of the intensities under the label or one of its mirror images; spread is the mean distance from the median."""
     indices = tuple(
         size - 1 - index if flip else index for size, index, flip in zip(image.shape, places, mirrored, strict=True)
     )
-    values = image[indices].astype(np.float32)
-    return float(np.abs(values - np.median(values)).mean())
+    values = image[indices].astype(np.float64)
+    median = float(np.median(values))
+    return median, float(np.abs(values - median).mean())

@@ -1,17 +1,23 @@
 """Where a volume lies in the patient: read from the header, repaired where that is safe, compared."""
 
 import gzip
+import logging
+import re
 import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import IOBase
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - its usual name
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 
 from nnunetv2_unet3plus.conversion.findings import FaultyFileError, Finding
 from nnunetv2_unet3plus.errors import explain
@@ -83,7 +89,7 @@ def read_geometry(path: Path, about: str = "image", findings: list[Finding] | No
         FaultyFileError: If the header cannot be read or is not that of one grey-valued 3D volume.
     """
     findings = [] if findings is None else findings
-    header = _nibabel_header(path, about)
+    header = nifti_header(path, about)
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK's remarks would come between our lines
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
@@ -98,6 +104,9 @@ def read_geometry(path: Path, about: str = "image", findings: list[Finding] | No
         text = f"expected one grey-valued 3D volume, found {shape} with {values} value(s) a voxel"
         raise FaultyFileError(path, about, "not one volume", f"{text}; move the file away or replace it")
     geometry = Geometry(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
+    if about == "image" and not header["qform_code"] and not header["sform_code"]:
+        text = f"the header holds no matrix: axes taken as ITK and nnU-Net take them, {geometry.axes}, from the origin"
+        findings.append(Finding("warning", about, "no position", text))
     numbers = (*geometry.spacing, *geometry.origin, *geometry.direction)
     if not np.isfinite(numbers).all() or min(geometry.spacing) <= 0 or min(geometry.size) < 1:
         text = f"its size {numbers_of(geometry.size)} or spacing {numbers_of(geometry.spacing)} cannot be"
@@ -105,29 +114,66 @@ def read_geometry(path: Path, about: str = "image", findings: list[Finding] | No
     return geometry
 
 
-def _nibabel_header(path: Path, about: str) -> Any:
-    """The same header by nibabel: ITK says "does not exist" where permission is missing, and prints on its own."""
+def nifti_header(path: Path, about: str) -> nib.Nifti1Header:
+    """The header by nibabel, before ITK, which calls a file missing that may not be read, and prints on its own.
+
+    Raises:
+        FaultyFileError: If it cannot be read, or holds numbers that are none.
+    """
     try:
-        path.open("rb").close()
-        return nib.load(path)
-    except (EOFError, zlib.error, ImageFileError, HeaderDataError, gzip.BadGzipFile) as error:
-        raise _unreadable(path, about, str(error)) from error
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file, _silent_nibabel():
+            header = nib.Nifti1Header.from_fileobj(cast(IOBase, file))
     except OSError as error:
-        raise FaultyFileError(path, about, "unreadable", str(explain(error)).removeprefix(f"{path}: ")) from error
+        if error.strerror is None:  # gzip's own
+            raise _unreadable(path, about, str(error)) from error
+        raise FaultyFileError(path, about, "unreadable", str(explain(error, path)).removeprefix(f"{path}: ")) from error
+    except (
+        EOFError,
+        zlib.error,
+        ValueError,
+        ArithmeticError,
+        ImageFileError,
+        HeaderDataError,
+        WrapStructError,
+    ) as error:
+        raise _unreadable(path, about, str(error)) from error
+    fields = ("pixdim", "vox_offset", "srow_x", "srow_y", "srow_z", "quatern_b", "quatern_c", "quatern_d", "qoffset_x")
+    if not all(np.isfinite(header[field]).all() for field in (*fields, "qoffset_y", "qoffset_z")):
+        text = "numbers in its header are NaN or infinite; replace the file by a good copy"
+        raise FaultyFileError(path, about, "impossible header", text)
+    return header
+
+
+@contextmanager
+def _silent_nibabel() -> Iterator[None]:
+    """Its remarks would come between our lines, too."""
+    logger = logging.getLogger("nibabel.global")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _unreadable(path: Path, about: str, reason: str) -> FaultyFileError:
-    text = f"the header cannot be read ({reason.replace(str(path), 'the file')}); replace the file by a good copy"
+    reason = re.sub(r"\(0x[0-9a-f]+\)", "", reason.replace(str(path), "the file"))  # where ITK's objects are in memory
+    text = f"the header cannot be read ({reason}); replace the file by a good copy"
     return FaultyFileError(path, about, "unreadable", text)
 
 
-def _without_shear(header: Any, path: Path, about: str, findings: list[Finding]) -> Geometry:
+def size_of(header: nib.Nifti1Header) -> tuple[int, ...]:
+    """Voxels along x, y, z."""
+    return tuple(map(int, header.get_data_shape()[:3]))
+
+
+def _without_shear(header: nib.Nifti1Header, path: Path, about: str, findings: list[Finding]) -> Geometry:
     """The orthogonal grid nearest to the sheared one of a NIfTI header, which ITK refuses to read.
 
     Its axes are the nearest rotation (polar decomposition, by SVD), its spacings the lengths of the sheared axes, its
     centre the same.
     """
-    size, affine = tuple(map(int, header.shape[:3])), np.asarray(header.affine, np.float64)
+    size, affine = size_of(header), np.asarray(header.get_best_affine(), np.float64)
     axes = affine[:3, :3]
     spacing = np.linalg.norm(axes, axis=0)
     if not np.isfinite(affine).all() or spacing.min() <= 0:
@@ -150,7 +196,9 @@ def _without_shear(header: Any, path: Path, about: str, findings: list[Finding])
     return from_affine(size, straight)
 
 
-def check_same_grid(of_image: Geometry, of_label: Geometry, label: Path, findings: list[Finding]) -> np.ndarray | None:
+def check_same_grid(
+    of_images: Sequence[Geometry], of_label: Geometry, label: Path, findings: list[Finding]
+) -> np.ndarray | None:
     """Compares the headers of an image and its label.
 
     Where the voxels lie is the image's to say: a label of the same shape whose header says otherwise is taken to lie on
@@ -158,7 +206,7 @@ def check_same_grid(of_image: Geometry, of_label: Geometry, label: Path, finding
     direction: those voxels are to be reordered.
 
     Args:
-        of_image: The image's grid.
+        of_images: The image's grid; if it was corrected, both the corrected one and that of the header.
         of_label: The label's.
         label: Its file, for messages.
         findings: What differs is added here.
@@ -169,19 +217,16 @@ def check_same_grid(of_image: Geometry, of_label: Geometry, label: Path, finding
     Raises:
         FaultyFileError: If the sizes differ.
     """
-    if of_label.size == of_image.size:
-        differing = [
-            what
-            for what in ("spacing", "origin", "direction")
-            if not np.allclose(getattr(of_label, what), getattr(of_image, what), rtol=0, atol=TOLERANCE)
-        ]
-        if not differing:
-            return None
-    if (orientation := _reordering(of_image, of_label)) is not None:
-        text = f"its axes lead to {of_label.axes}, the image's to {of_image.axes}: voxels put in the image's order"
-        findings.append(Finding("repaired", "label", "order of axes", text))
-        return orientation
-    if of_label.size != of_image.size:
+    if any(not _differences(of_image, of_label) for of_image in of_images):
+        return None
+    for of_image in of_images:
+        if (orientation := _reordering(of_image, of_label)) is not None:
+            text = f"its axes lead to {of_label.axes}, the image's to {of_image.axes}: voxels put in the image's order"
+            findings.append(Finding("repaired", "label", "order of axes", text))
+            return orientation
+    of_image = of_images[0]
+    differing = _differences(of_image, of_label)
+    if "size" in differing:
         text = (
             f"its size {numbers_of(of_label.size)} is not the image's, {numbers_of(of_image.size)}; "
             "correct one of the two or move the pair away"
@@ -192,6 +237,15 @@ def check_same_grid(of_image: Geometry, of_label: Geometry, label: Path, finding
     text = f"its {' and '.join(differing)} differ ({what} {found}, the image's {expected}): the image's header taken"
     findings.append(Finding("repaired", "label", "header differs", text))
     return None
+
+
+def _differences(of_image: Geometry, of_label: Geometry) -> list[str]:
+    """What two grids differ in by more than `TOLERANCE`."""
+    return [
+        what
+        for what in ("size", "spacing", "origin", "direction")
+        if not np.allclose(getattr(of_label, what), getattr(of_image, what), rtol=0, atol=TOLERANCE)
+    ]
 
 
 def _reordering(of_image: Geometry, of_label: Geometry) -> np.ndarray | None:

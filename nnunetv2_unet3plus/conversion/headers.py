@@ -1,13 +1,22 @@
 """The headers of a case: what they say, what is repaired in them."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
 from nnunetv2_unet3plus.conversion.description import Case, Wishes
-from nnunetv2_unet3plus.conversion.findings import Finding
-from nnunetv2_unet3plus.conversion.geometry import Geometry, check_same_grid, numbers_of, read_geometry, reorient
+from nnunetv2_unet3plus.conversion.findings import FaultyFileError, Finding
+from nnunetv2_unet3plus.conversion.geometry import (
+    Geometry,
+    check_same_grid,
+    nifti_header,
+    numbers_of,
+    read_geometry,
+    reorient,
+    size_of,
+)
 
 
 @dataclass(frozen=True)
@@ -41,11 +50,11 @@ def read_headers(case: Case, wishes: Wishes, findings: list[Finding]) -> Grids:
         FaultyFileError: If a header cannot be used.
     """
     image = read_geometry(case.image, "image", findings)
+    written, order = _corrected(case, image, wishes, findings), None
     label, label_order = None, None
     if case.label is not None:
-        label = read_geometry(case.label, "label", findings)
-        label_order = check_same_grid(image, label, case.label, findings)
-    written, order = _corrected(case, image, wishes, findings), None
+        label = _label_grid(case.label, image, findings)
+        label_order = check_same_grid([written, image], label, case.label, findings)
     if wishes.axes and written.axes != wishes.axes:
         findings.append(
             Finding("repaired", "image", "orientation", f"from {written.axes} to {wishes.axes}, as asked for")
@@ -54,18 +63,32 @@ def read_headers(case: Case, wishes: Wishes, findings: list[Finding]) -> Grids:
     return Grids(image, label, label_order, written, order)
 
 
+def _label_grid(label: Path, image: Geometry, findings: list[Finding]) -> Geometry:
+    """The label's grid; the image's, where the label's own cannot be and it has as many voxels."""
+    try:
+        return read_geometry(label, "label", findings)
+    except FaultyFileError as error:
+        fault = error.finding.fault
+        if fault not in ("shear", "impossible header") or size_of(nifti_header(label, "label")) != image.size:
+            raise
+        text = f"it cannot be used ({error.finding.text.partition(';')[0]}): the image's header taken"
+        findings.append(Finding("repaired", "label", "header differs", text))
+        return image
+
+
 def _corrected(case: Case, image: Geometry, wishes: Wishes, findings: list[Finding]) -> Geometry:
     """The grid with the spacing the user has given; a warning where that seems needed."""
     if (spacing := wishes.spacings.get(case.name)) is not None:
         text = f"{numbers_of(spacing)} instead of {numbers_of(image.spacing)}, as --spacing-from says"
         findings.append(Finding("repaired", "image", "spacing", text))
         return replace(image, spacing=spacing)
-    if np.allclose(image.affine, np.eye(4), rtol=0, atol=1e-6):
+    told = any(finding.fault == "no position" for finding in findings)
+    if not told and np.allclose(np.abs(image.affine), np.eye(4), rtol=0, atol=1e-6):
         text = (
             "the header says nothing of where the voxels lie: cubes of 1 mm at the origin; kept, the true spacing can "
             "be given with --spacing-from"
         )
-        findings.append(Finding("warning", "image", "identity matrix", text))
+        findings.append(Finding("warning", "image", "no position", text))
     return image
 
 

@@ -7,6 +7,7 @@ does not notice a full disk when it writes.
 import gzip
 import zlib
 from io import IOBase
+from math import prod
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -15,12 +16,15 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 
 from nnunetv2_unet3plus.conversion.findings import FaultyFileError, Finding
 from nnunetv2_unet3plus.conversion.geometry import Geometry
 
 _COMPRESSION = 1  # nibabel's own default: several times faster than level 6, files of CT noise hardly larger
-_DAMAGE = (OSError, EOFError, zlib.error, ValueError, ImageFileError, HeaderDataError)
+_HEADER = 352  # bytes, of a NIfTI-1 file that holds header and voxels
+_DENSEST = 1032  # the most that deflate makes of one byte
+_DAMAGE = (OSError, EOFError, zlib.error, ValueError, ArithmeticError, ImageFileError, HeaderDataError, WrapStructError)
 
 
 def read_voxels(path: Path, about: str = "image", findings: list[Finding] | None = None) -> np.ndarray:
@@ -42,8 +46,9 @@ def read_voxels(path: Path, about: str = "image", findings: list[Finding] | None
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             # A memory map would turn a read error into a crash of the process, at some later time.
             holder = nib.Nifti1Image.make_file_map({"image": cast(IOBase, file)})
-            proxy = nib.Nifti1Image.from_file_map(holder, mmap=False).dataobj
-            voxels = _plain_numbers(cast(ArrayProxy, proxy))
+            proxy = cast(ArrayProxy, nib.Nifti1Image.from_file_map(holder, mmap=False).dataobj)
+            _check_place(proxy, path, about)
+            voxels = _plain_numbers(proxy)
             while file.read(1 << 20):  # gzip compares its checksum at the end only
                 pass
     except MemoryError as error:
@@ -62,6 +67,23 @@ def read_voxels(path: Path, about: str = "image", findings: list[Finding] | None
     return voxels.reshape(voxels.shape[:3])
 
 
+def _check_place(proxy: ArrayProxy, path: Path, about: str) -> None:
+    """That the voxels begin behind the header, and that the file can hold as many.
+
+    Memory for all of them is taken before the first is read: more than there is would end the process.
+    """
+    if proxy.offset < _HEADER:
+        text = f"its voxels would begin at byte {proxy.offset}, within the header; replace the file by a good copy"
+        raise FaultyFileError(path, about, "impossible header", text)
+    meant = prod(proxy.shape) * proxy.dtype.itemsize
+    held = path.stat().st_size * (_DENSEST if path.suffix.lower() == ".gz" else 1)
+    if meant > held:
+        text = (
+            f"its header means {meant / 1e9:.3g} GB of voxels, more than it can hold; replace the file by a good copy"
+        )
+        raise FaultyFileError(path, about, "unreadable", text)
+
+
 def _plain_numbers(proxy: ArrayProxy) -> np.ndarray:
     voxels = np.asanyarray(proxy)
     slope, inter = proxy.slope, proxy.inter
@@ -72,7 +94,8 @@ def _plain_numbers(proxy: ArrayProxy) -> np.ndarray:
             limits = np.iinfo(dtype)
             if limits.min <= voxels.min() and voxels.max() <= limits.max:
                 return voxels.astype(dtype)
-    return voxels.astype(np.float32)
+    with np.errstate(over="ignore"):  # infinite then, and refused
+        return voxels.astype(np.float32)
 
 
 def write_nifti(stream: BinaryIO, voxels: np.ndarray, geometry: Geometry) -> None:

@@ -89,7 +89,7 @@ def read_spacings(path: Path) -> dict[str, tuple[float, ...]]:
         lines = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
     except OSError as error:
         raise explain(error, path) from error
-    except ValueError as error:
+    except (ValueError, csv.Error) as error:
         raise UserError(f"{path}: not a table in UTF-8; save it as CSV with the columns case,x,y,z") from error
     if not lines or [name.strip() for name in lines[0]] != ["case", "x", "y", "z"]:
         raise UserError(f"{path}: its first line must be case,x,y,z")
@@ -102,7 +102,7 @@ def read_spacings(path: Path) -> dict[str, tuple[float, ...]]:
             spacing = tuple(map(float, texts))
         except ValueError:
             spacing = ()
-        if len(spacing) != 3 or not all(0 < mm < 1000 for mm in spacing):
+        if len(spacing) != 3 or not all(1e-3 <= mm < 1000 for mm in spacing):
             raise UserError(f"{path}: line {number}, {','.join(line)!r}, is not a case and three spacings in mm")
         if case in spacings:
             raise UserError(f"{path}: line {number} names {case} again; keep one of the two")

@@ -73,16 +73,13 @@ class TargetFolder:
             path.unlink(missing_ok=True)
 
     def is_finished(self, case: Case) -> bool:
-        """Whether the case is in place and not older than its source.
-
-        The inode's change time of the source also tells a file that was replaced by an older one.
-        """
-        pairs = [(self.image_path(case), case.image)]
-        if case.label is not None:
-            pairs.append((self.label_path(case), case.label))
-        return self.findings_path(case).exists() and all(
-            out.exists() and out.stat().st_mtime >= source.stat().st_ctime for out, source in pairs
-        )
+        """Whether the case is in place, made of the very files that are its sources now."""
+        try:
+            sources = json.loads(self.findings_path(case).read_text())["sources"]
+        except (OSError, ValueError, LookupError, TypeError):
+            return False
+        written = [self.image_path(case)] + ([] if case.label is None else [self.label_path(case)])
+        return sources == stamps_of(case) and all(path.exists() for path in written)
 
     def check(self, options: Mapping[str, str], cases: Iterable[Case]) -> None:
         """Checks that the folder is free, or holds the beginning of this very conversion.
@@ -155,7 +152,7 @@ class TargetFolder:
 
     def _retreat(self) -> None:
         shutil.rmtree(self.staging, ignore_errors=True)
-        if any(any(folder.glob("*")) for folder in self.case_folders):
+        if self.report.exists() or any(any(folder.glob("*")) for folder in self.case_folders):
             return
         with suppress(OSError):
             shutil.rmtree(self.findings, ignore_errors=True)
@@ -163,6 +160,13 @@ class TargetFolder:
                 folder.rmdir()
             self.marker.unlink()
             self.folder.rmdir()
+
+
+def stamps_of(case: Case) -> list[list[str | int]]:
+    """What tells a source file from any that replaces it, be that older or newer."""
+    files = [case.image] if case.label is None else [case.image, case.label]
+    stamps = [(path.resolve(), path.stat()) for path in files]
+    return [[str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] for path, stat in stamps]
 
 
 @contextmanager

@@ -257,7 +257,7 @@ FAULTS = {
         label=lambda n: _to_ras(n, sources.mask(n)),
     ),
     # what is written with a warning
-    "no position": Fault(_both(IDENTITY), "warning", "image", "identity matrix", affine=IDENTITY),
+    "no position": Fault(_both(IDENTITY), "warning", "image", "no position", affine=IDENTITY),
     "label mirrored along x": _mirrored(0),
     "label mirrored along y": _mirrored(1),
     "label mirrored along z": _mirrored(2),

@@ -128,7 +128,7 @@ def test_broken_test_scan_is_found_before_anything_is_written(source, refuse):
 def test_truncated_file(name, packed, source, batch, refuse_case, refuse):
     path = sources.gzipped(batch / name) if packed else batch / name
     sources.truncate(path)
-    error = (refuse if packed else refuse_case)(source)  # of so small a packed file not even the header is left
+    error = (refuse if packed and name[0] == "s" else refuse_case)(source)  # of so small a file no header is left
     assert str(path) in error
     assert "replace the file" in error
 

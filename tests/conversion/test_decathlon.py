@@ -100,6 +100,9 @@ class TestAnyTask:
             ({"labels": {"0": "background", "1": "a", "2": "a"}}, "two labels have the same name"),
             ({"labels": ["background", "spleen"]}, "damaged"),
             ({"labels": {"zero": "background"}}, "damaged"),
+            ({"labels": {"0": "background", "1": "a", "01": "b"}}, "a label's value is there twice"),
+            ({"labels": {str(value): f"label {value}" for value in range(257)}}, "257 labels, more than the 256"),
+            ({"name": "\ud800"}, "damaged"),
         ],
     )
     def test_description(self, change, reason, task, capsys):

@@ -2,13 +2,15 @@
 
 import json
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from nnunetv2_unet3plus import cli
 from nnunetv2_unet3plus.conversion.flips import find_flip
 from tests.conversion import sources
-from tests.conversion.faults import FAULTS, Fault
+from tests.conversion.faults import FAULTS, Fault, organ, organ_scan
+from tests.end_to_end.nnunet import shared_data
 
 NAMES = dict(enumerate(FAULTS, start=1))
 
@@ -164,7 +166,165 @@ def test_case_refused_after_its_source_was_replaced(tmp_path, raw):
 
 
 def test_label_without_voxels_has_no_mirror_image():
-    assert find_flip(sources.scan(1), np.zeros(sources.SIZE, np.uint8)) is None
+    assert find_flip(sources.scan(1), np.zeros(sources.SIZE, np.uint8), "LPS") is None
+
+
+@pytest.mark.parametrize("flipped", [(), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)])
+@pytest.mark.parametrize("organ", [1, 5])
+def test_mirrored_labels_of_a_real_scan(organ, flipped):
+    """Spleen and liver: every mirror image is noticed, the right label is not. See also test_real_data."""
+    folder = shared_data("totalsegmentator")
+    image, _ = sources.read(folder / "example_ct.nii.gz")
+    labels, affine = sources.read(folder / "example_seg_fast_force_split.nii.gz")
+    axes = "".join(nib.aff2axcodes(affine))
+    found = find_flip(image, np.flip(labels == organ, flipped), axes)
+    assert (found is not None) == bool(flipped)
+
+
+def test_axes_are_named_by_anatomy():
+    for axis, words in enumerate(("up and down", "left and right", "front and back")):
+        mirrored = np.flip(organ(1), axis)
+        assert f"with {words} exchanged" in find_flip(organ_scan(1), mirrored, "SRA").text
+
+
+def test_air_is_no_better_place_for_an_organ():
+    image = np.full((24, 24, 24), -1024, np.int16)
+    image[:12] = np.random.default_rng(0).integers(0, 100, (12, 24, 24))
+    assert find_flip(image, organ(1), "LPS") is None
+
+
+class TestFoundByHunting:
+    """Inputs that once did harm."""
+
+    @pytest.fixture
+    def source(self, tmp_path):
+        return sources.challenge(tmp_path / "source", (1, 2))
+
+    @pytest.fixture
+    def batch(self, source):
+        return source / "Training Batch 1"
+
+    def test_source_replaced_by_an_older_file(self, source, batch, raw, tmp_path):
+        """A stopped run is gone on with: nothing of what it has made of other files stays."""
+        older = sources.write(tmp_path / "older.nii", sources.scan(77))
+        sources.write(batch / "segmentation-2.nii", sources.mask(2) + 5)
+        assert convert(source) == 2
+        (batch / "volume-1.nii").unlink()
+        (batch / "volume-1.nii").symlink_to(older)
+        sources.write(batch / "segmentation-2.nii", sources.mask(2))
+        assert convert(source) == 0
+        found, _ = sources.read(raw / "Dataset501_LiTS" / "imagesTr" / "liver_001_0000.nii.gz")
+        np.testing.assert_array_equal(found, sources.scan(77))
+
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_header_that_means_more_than_the_file_holds(self, packed, source, batch, capsys):
+        """Memory for it would be taken, and the process ended by the system."""
+        for name in ("volume-1.nii", "segmentation-1.nii"):
+            content = bytearray((batch / name).read_bytes())
+            content[40:48] = np.array([3, 4000, 4000, 1000], "<i2").tobytes()
+            (batch / name).write_bytes(content)
+            if packed:
+                sources.gzipped(batch / name)
+        assert convert(source) == 2
+        assert "GB of voxels, more than it can hold" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("options", [[], ["--leave-out-refused"]])
+    def test_every_case_refused_then_mended(self, options, tmp_path, raw, capsys):
+        source = tmp_path / "source"
+        plant(source, 1, FAULTS["NaN in the image"])
+        assert convert(source, *options) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+        sources.write(source / "volume-1.nii", sources.scan(1))
+        assert convert(source) == 0
+
+    @pytest.mark.parametrize(("offset", "words"), [(0, "begin at byte 0, within the header"), (100, "100 too low")])
+    def test_voxels_within_the_header(self, offset, words, source, batch, capsys):
+        content = bytearray((batch / "volume-1.nii").read_bytes())
+        content[108:112] = np.array([offset], "<f4").tobytes()
+        (batch / "volume-1.nii").write_bytes(content)
+        assert convert(source) == 2
+        assert words in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("field", "value"), [(108, np.nan), (108, np.inf), (80, np.nan), (280, np.nan), (256, np.inf), (268, np.nan)]
+    )
+    def test_numbers_that_are_none(self, field, value, source, batch, capfd):
+        content = bytearray((batch / "volume-1.nii").read_bytes())
+        content[field : field + 4] = np.array([value], "<f4").tobytes()
+        (batch / "volume-1.nii").write_bytes(content)
+        assert convert(source) == 2
+        error = capfd.readouterr().err
+        assert error.count("\n") == 1
+        assert "NaN or infinite" in error
+
+    def test_rotation_that_is_none(self, source, batch, capfd):
+        image = nib.Nifti1Image(sources.scan(1), sources.AFFINE)
+        image.set_sform(None, 0)
+        image.set_qform(sources.AFFINE, 1)
+        nib.save(image, batch / "volume-1.nii")
+        content = bytearray((batch / "volume-1.nii").read_bytes())
+        content[256:268] = np.array([1, 1, 1], "<f4").tobytes()
+        (batch / "volume-1.nii").write_bytes(content)
+        code = convert(source, "--leave-out-refused")
+        assert code in (0, 2)  # ITK normalises such a rotation, and what it reads is what is written
+        assert "Traceback" not in capfd.readouterr().err
+
+    def test_split_of_which_a_part_is_left_out(self, tmp_path, raw, capsys):
+        task = tmp_path / "source"
+        for number in range(10):
+            name = f"spleen_{number}.nii.gz"
+            sources.write(task / "imagesTr" / name, sources.scan(number))
+            sources.write(task / "labelsTr" / name, (sources.mask(number) > 0).astype(np.uint8) + 5 * (number == 0))
+        command = ["convert", "spleen", str(task), "-np", "1", "--split", "paper", "--leave-out-refused"]
+        for dry in (["--dry-run"], []):
+            assert cli.main([*command, *dry]) == 2
+            assert "no case of its train part could be converted" in capsys.readouterr().err
+        assert not (raw / "Dataset509_Spleen" / "dataset.json").exists()
+
+    def test_corrected_spacing_and_reordered_label(self, source, batch, raw, tmp_path):
+        """The label's header has the true spacing and another order, the image's header neither."""
+        true = np.diag([0.7, 0.8, 2.5, 1])
+        sources.write(batch / "volume-1.nii", sources.scan(1), np.eye(4))
+        label = nib.Nifti1Image(sources.mask(1), true)
+        turn = nib.orientations.ornt_transform(nib.io_orientation(true), nib.orientations.axcodes2ornt(("L", "A", "S")))
+        nib.save(label.as_reoriented(turn), batch / "segmentation-1.nii")
+        (tmp_path / "table.csv").write_text("case,x,y,z\nliver_001,0.7,0.8,2.5\n")
+        assert convert(source, "--spacing-from", str(tmp_path / "table.csv")) == 0
+        check_files(raw / "Dataset501_LiTS", 1, Fault(lambda *_: None, "none", affine=true))
+
+    def test_header_without_matrix(self, source, batch, raw, capsys):
+        image = nib.Nifti1Image(sources.scan(1), None)
+        image.header.set_zooms((0.7, 0.8, 2.5))
+        nib.save(image, batch / "volume-1.nii")
+        assert convert(source) == 0
+        assert "warning  image, no position: liver_001 (the header holds no matrix" in capsys.readouterr().out
+
+    def test_label_whose_header_cannot_be(self, source, batch, raw):
+        plant(batch, 1, FAULTS["strong shear"])
+        sources.write(batch / "volume-1.nii", sources.scan(1))
+        assert convert(source) == 0
+        check_files(raw / "Dataset501_LiTS", 1, Fault(lambda *_: None, "none"))
+        check_findings(raw / "Dataset501_LiTS", 1, FAULTS["label: other spacing"])
+
+    def test_ending_in_mixed_case(self, source, batch, raw, capsys):
+        sources.gzipped(batch / "volume-1.nii").rename(batch / "volume-1.Nii.Gz")
+        code, error = convert(source), capsys.readouterr().err
+        assert (code, error.count("\n")) in ((0, 0), (2, 1))  # what ITK makes of the name is ITK's
+        assert "No such file" not in error
+
+    def test_changed_description_of_a_task_is_another_conversion(self, tmp_path, capsys):
+        task = tmp_path / "source"
+        for number in (1, 2):
+            sources.write(task / "imagesTr" / f"a_{number}.nii.gz", sources.scan(number))
+            sources.write(task / "labelsTr" / f"a_{number}.nii.gz", sources.mask(number) + 5 * (number == 2))
+        content = {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "a", "2": "b"}}
+        command = ["convert", "msd", str(task), "-np", "1", "-d", "7", "--name", "Mine"]
+        (task / "dataset.json").write_text(json.dumps(content))
+        assert cli.main(command) == 2
+        (task / "dataset.json").write_text(json.dumps(content | {"labels": {"0": "background", "1": "a"}}))
+        capsys.readouterr()
+        assert cli.main(command) == 2
+        assert "was begun with labels" in capsys.readouterr().err
 
 
 class TestTableOfSpacings:
