@@ -21,8 +21,8 @@ install: $(INSTALLED) ## environment in .venv, package in editable mode, develop
 demo: $(INSTALLED) ## phantom CT -> nnU-Net commands -> masks, Dice table, pictures; real data with DATA=/path/to/LiTS
 	$(BIN)/unet3plus demo $(if $(DATA),--data "$(DATA)") $(if $(OUTPUT),--output "$(OUTPUT)") $(DEMO_ARGS)
 
-test: $(INSTALLED) ## unit tests and one end-to-end pass a configuration
-	$(BIN)/pytest -m "not slow" $(PYTEST_ARGS)
+test: $(INSTALLED) ## unit tests and one end-to-end pass a configuration, two side by side
+	$(BIN)/pytest -m "not slow" -n 2 $(PYTEST_ARGS)
 
 test-slow: $(INSTALLED) ## the long end-to-end runs, two side by side with one thread each
 	$(BIN)/pytest -m slow -n 2 --dist loadfile $(PYTEST_ARGS)
