@@ -8,6 +8,7 @@ the eight that lay right was called mirrored (`python -m benchmarks.accuracy.mir
 """
 
 from itertools import product
+from typing import Literal
 
 import numpy as np
 
@@ -36,10 +37,11 @@ def find_flip(image: np.ndarray, label: np.ndarray, axes: str) -> Finding | None
     Returns:
         A warning, or None.
     """
-    where = np.flatnonzero(label)
+    order: Literal["C", "F"] = "F" if label.flags.f_contiguous else "C"  # of memory, in which no copy is needed
+    where = np.flatnonzero(label.ravel(order))
     if where.size < FEWEST:
         return None
-    places = np.unravel_index(where[:: max(1, where.size // SAMPLED)], label.shape)
+    places = np.unravel_index(where[:: max(1, where.size // SAMPLED)], label.shape, order)
     stored_median, stored = _median_and_spread(image, places, (False, False, False))
     background = _brightness_around(image)
     best, lowest = None, SUSPICIOUS * stored
@@ -64,8 +66,8 @@ def find_flip(image: np.ndarray, label: np.ndarray, axes: str) -> Finding | None
 
 
 def _brightness_around(image: np.ndarray) -> float:
-    """Median over the six faces of the volume."""
-    faces = [np.take(image, end, axis).ravel() for axis in range(3) for end in (0, -1)]
+    """Median over the six faces of the volume, every fourth voxel of them along each axis."""
+    faces = [np.moveaxis(image, axis, 0)[end, ::4, ::4].ravel() for axis in range(3) for end in (0, -1)]
     return float(np.median(np.concatenate(faces)))
 
 
