@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 
 import pytest
 
@@ -219,29 +218,30 @@ def test_killed_at_fifty_moments_over_real_scans(tmp_path, raw, convert):
     source = tmp_path / "LiTS"
     command = [sys.executable, str(assemble), str(source), "--inplane", "64"]
     subprocess.run(command, check=True, capture_output=True)
-    started = time.monotonic()
     undisturbed = sources.tree(convert(source, processes=2))
-    whole_run = time.monotonic() - started
     folder = raw / "Dataset501_LiTS"
-    moments = random.Random(0)
-    begun = 0
-    for _ in range(50):
+
+    def start():
+        """Converts anew in a process; returns as soon as there is something to see."""
         shutil.rmtree(folder)
         command = [sys.executable, "-m", "nnunetv2_unet3plus.cli", "convert", "lits", str(source), "-np", "2"]
         main = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        with suppress(subprocess.TimeoutExpired):
-            main.wait(moments.uniform(0.3, 1.0) * (whole_run + 2))  # the command's start takes a while, too
+        wait_until(folder.exists)
+        return main
+
+    main, begun_at = start(), time.monotonic()
+    assert main.wait() == 0
+    seconds = time.monotonic() - begun_at
+    moments, in_the_middle = random.Random(0), 0
+    for _ in range(50):
+        main = start()
+        time.sleep(moments.uniform(0, seconds))
         main.kill()
         main.wait()
         wait_until(lambda group=main.pid: not group_exists(group))
-        if folder.exists():
-            begun += not (folder / "dataset.json").exists()
-            check_nothing_half(folder, undisturbed)
-            complete = (folder / "dataset.json").exists() and not (folder / ".unfinished.json").exists()
-        else:
-            folder.mkdir()
-            complete = False
-        if not complete:
+        check_nothing_half(folder, undisturbed)
+        if not (folder / "dataset.json").exists() or (folder / ".unfinished.json").exists():
+            in_the_middle += 1
             convert(source, processes=2)
         assert sources.tree(folder) == undisturbed
-    assert begun > 5  # the moments were not all before or after
+    assert in_the_middle > 25
