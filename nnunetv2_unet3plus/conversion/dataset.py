@@ -134,8 +134,8 @@ def _convert(
         for case in dataset.cases:
             if case.name in gone:
                 target.remove(case)
-    order = [case.name for case in dataset.cases]
-    return sorted(outcomes, key=lambda outcome: order.index(outcome.case))
+    order = {case.name: place for place, case in enumerate(dataset.cases)}
+    return sorted(outcomes, key=lambda outcome: order[outcome.case])
 
 
 def _tell(outcomes: Sequence[Outcome]) -> None:

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -33,20 +33,28 @@ def convert(raw: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Path
     return run
 
 
+def refused_line(source: Path, options: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Converts, which must end with exit code 2 and one line, the source untouched; the line."""
+    before = snapshot(source)
+    capsys.readouterr()
+    code = cli.main(["convert", "lits", str(source), "-np", "1", *options])
+    error = capsys.readouterr().err
+    assert code == 2
+    assert error.startswith("unet3plus: error: ")
+    assert error.count("\n") == 1
+    assert error.endswith("\n")
+    assert snapshot(source) == before
+    return error
+
+
 @pytest.fixture
 def refuse(raw: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Converts, which must be refused in one line and change nothing at all; returns the line."""
 
     def run(source: Path, *options: str) -> str:
-        before = (snapshot(source), tree(raw.parent))
-        capsys.readouterr()
-        code = cli.main(["convert", "lits", str(source), "-np", "1", *options])
-        error = capsys.readouterr().err
-        assert code == 2
-        assert error.startswith("unet3plus: error: ")
-        assert error.count("\n") == 1
-        assert error.endswith("\n")
-        assert (snapshot(source), tree(raw.parent)) == before
+        before = tree(raw.parent)
+        error = refused_line(source, options, capsys)
+        assert tree(raw.parent) == before
         return error
 
     return run
@@ -57,14 +65,7 @@ def refuse_case(raw: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., 
     """Converts, which must stop at one case in one line and convert the others; returns the line."""
 
     def run(source: Path, *options: str, case: str = "liver_001") -> str:
-        before = snapshot(source)
-        capsys.readouterr()
-        code = cli.main(["convert", "lits", str(source), "-np", "1", *options])
-        error = capsys.readouterr().err
-        assert code == 2
-        assert error.startswith("unet3plus: error: ")
-        assert error.count("\n") == 1
-        assert snapshot(source) == before
+        error = refused_line(source, options, capsys)
         folder = raw / "Dataset501_LiTS"
         report = json.loads((folder / "conversion_report.json").read_text())["cases"]
         converted = {name for name, entry in report.items() if entry["converted"]}

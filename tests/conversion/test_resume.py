@@ -14,7 +14,7 @@ import pytest
 from nnunetv2_unet3plus import cli
 from nnunetv2_unet3plus.conversion import dataset
 from tests.conversion import sources
-from tests.end_to_end.nnunet import SHARED
+from tests.end_to_end.nnunet import shared_data
 
 NUMBERS, TESTS = (1, 2, 10), (4,)
 
@@ -212,9 +212,7 @@ def test_stopped_before_the_first_case_nothing_remains(source, stop_after, conve
 @pytest.mark.slow
 def test_killed_at_fifty_moments_over_real_scans(tmp_path, raw, convert):
     """After a second run everything is as in an undisturbed one, report included."""
-    assemble = SHARED / "assemble_lits.py"
-    if not assemble.exists():
-        pytest.skip(f"the real scans are not here: {assemble} is missing")
+    assemble = shared_data("ircad").parent / "assemble_lits.py"
     source = tmp_path / "LiTS"
     command = [sys.executable, str(assemble), str(source), "--inplane", "64"]
     subprocess.run(command, check=True, capture_output=True)
