@@ -94,8 +94,11 @@ class Download:
     @property
     def cases(self) -> tuple[Case, ...]:
         """Training cases, then test cases, each in the order of their numbers."""
-        training = [Case(f"liver_{number:03d}", *pair) for number, pair in self.pairs.items()]
-        return (*training, *(Case(f"liver_test_{number:03d}", self.tests[number]) for number in sorted(self.tests)))
+        from nnunetv2_unet3plus.conversion.volumes import NiftiFile  # ITK and nibabel: not for --help
+
+        training = [Case(f"liver_{number:03d}", *map(NiftiFile, pair)) for number, pair in self.pairs.items()]
+        tests = [Case(f"liver_test_{number:03d}", NiftiFile(self.tests[number])) for number in sorted(self.tests)]
+        return (*training, *tests)
 
 
 def find_cases(source: Path) -> Download:

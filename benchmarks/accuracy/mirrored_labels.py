@@ -34,7 +34,11 @@ def main() -> None:
 
 def organs(source: Path, scans: list[list[str]]) -> Iterator[tuple[str, np.ndarray, np.ndarray, str]]:
     """Name, image, organ and axes of every label."""
-    files = [(case.name, case.image, case.label, None) for case in find_cases(source).cases if case.label is not None]
+    files = [
+        (case.name, case.image.path, case.label.path, None)
+        for case in find_cases(source).cases
+        if case.label is not None
+    ]
     files += [(f"{mask} {label}", Path(image), Path(mask), int(label)) for image, mask, label in scans]
     for name, image_file, mask_file, value in files:
         image, mask = nib.load(image_file), nib.load(mask_file)

@@ -1,8 +1,7 @@
 """The conversion of one case, from its source files to its files in the dataset."""
 
 import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,8 +12,9 @@ from nnunetv2_unet3plus.conversion.flips import find_flip
 from nnunetv2_unet3plus.conversion.geometry import Geometry
 from nnunetv2_unet3plus.conversion.headers import in_order, read_headers
 from nnunetv2_unet3plus.conversion.labels import encode_labels
-from nnunetv2_unet3plus.conversion.nifti import read_voxels, write_nifti
+from nnunetv2_unet3plus.conversion.nifti import write_nifti
 from nnunetv2_unet3plus.conversion.target import TargetFolder, stamps_of
+from nnunetv2_unet3plus.conversion.volumes import Volume
 from nnunetv2_unet3plus.errors import UserError
 
 
@@ -67,23 +67,23 @@ def _read(
     image = _read_whole(case.image, grids.image, "image", findings)
     if image.dtype.kind == "f" and not np.isfinite(image).all():
         text = "NaN or infinite intensities; replace them or move the case away"
-        raise FaultyFileError(case.image, "image", "no number", text)
+        raise FaultyFileError(case.image.path, "image", "no number", text)
     if case.label is None or grids.label is None:
         return in_order(image, grids.order), None, grids.written
-    label = encode_labels(_read_whole(case.label, grids.label, "label", findings), scheme, case.label, findings)
+    label = encode_labels(_read_whole(case.label, grids.label, "label", findings), scheme, case.label.path, findings)
     label = in_order(label, grids.label_order)
     if (suspicion := find_flip(image, label, grids.image.axes)) is not None:
         findings.append(suspicion)
     return in_order(image, grids.order), in_order(label, grids.order), grids.written
 
 
-def _read_whole(source: Path, geometry: Geometry, about: str, findings: list[Finding]) -> np.ndarray:
+def _read_whole(source: Volume, geometry: Geometry, about: str, findings: list[Finding]) -> np.ndarray:
     """The voxels of a volume, which must be as many as its grid has."""
-    voxels = read_voxels(source, about, findings)
+    voxels = source.voxels(about, findings)
     if voxels.shape != geometry.size:
         held, meant = (" x ".join(map(str, size)) for size in (voxels.shape, geometry.size))
         text = f"holds {held} voxels where its grid has {meant}; replace the file by a good copy"
-        raise FaultyFileError(source, about, "impossible header", text)
+        raise FaultyFileError(source.path, about, "impossible header", text)
     return voxels
 
 
@@ -94,14 +94,14 @@ def _write(
     label: np.ndarray | None,
     geometry: Geometry,
     findings: list[Finding],
-    stamps: list[list[str | int]],
+    stamps: list[list[int]],
 ) -> None:
     image_path, label_path = target.image_path(case), target.label_path(case)
     staged_image = stage(image_path, target.staging, lambda stream: write_nifti(stream, image, geometry))
     staged_label = None
     if label is not None:
         staged_label = stage(label_path, target.staging, lambda stream: write_nifti(stream, label, geometry))
-    remembered = {"sources": stamps, "findings": [asdict(finding) for finding in findings]}
+    remembered = {"sources": stamps, "findings": [finding.reported for finding in findings]}
     write_text(target.findings_path(case), target.staging, json.dumps(remembered))
     if staged_label is None:
         publish(staged_image, image_path)

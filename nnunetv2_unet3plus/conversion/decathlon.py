@@ -43,6 +43,8 @@ def find_task(source: Path) -> Task:
     Raises:
         UserError: If there is no task or more than one, no pairs, or files without their partner.
     """
+    from nnunetv2_unet3plus.conversion.volumes import NiftiFile  # ITK and nibabel: not for --help
+
     files = nifti_files(source)
     folders = sorted({path.parent.parent for path in files.volumes if path.parent.name == "imagesTr"})
     if not folders:
@@ -59,8 +61,8 @@ def find_task(source: Path) -> Task:
             raise UserError(f"{folders[0]}: {what}: {shown}; add the missing files or move these away")
     if both := sorted(images.keys() & tests.keys()):
         raise UserError(f"{folders[0]}: {both[0]} is in imagesTr and in imagesTs; keep one of the two")
-    training = [Case(name, images[name], labels[name]) for name in sorted(images)]
-    cases = (*training, *(Case(name, tests[name]) for name in sorted(tests)))
+    training = [Case(name, NiftiFile(images[name]), NiftiFile(labels[name])) for name in sorted(images)]
+    cases = (*training, *(Case(name, NiftiFile(tests[name])) for name in sorted(tests)))
     return Task(folders[0], cases, tuple(files.hidden))
 
 

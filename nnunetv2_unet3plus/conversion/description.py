@@ -3,7 +3,10 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nnunetv2_unet3plus.conversion.volumes import Volume  # ITK and nibabel: slow to import
 
 Splits = list[dict[str, list[str]]]
 
@@ -19,8 +22,13 @@ class Case:
     """
 
     name: str
-    image: Path
-    label: Path | None = None
+    image: "Volume"
+    label: "Volume | None" = None
+
+    @property
+    def volumes(self) -> "list[Volume]":
+        """Image and, if there is one, label."""
+        return [self.image] if self.label is None else [self.image, self.label]
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,7 @@ class Dataset:
         about: More entries for `dataset.json` (`reference`, `license`, ...).
         wishes: What is to be written otherwise than the headers say.
         hidden: Files left out for their names, which begin with a dot.
+        anonymous: Names of files and folders may tell who a patient is, and must not get into the report.
     """
 
     folder_name: str
@@ -80,6 +89,7 @@ class Dataset:
     about: Mapping[str, Any] = field(default_factory=dict)
     wishes: Wishes = field(default_factory=Wishes)
     hidden: tuple[Path, ...] = ()
+    anonymous: bool = False
 
     def without(self, refused: Collection[str]) -> "Dataset":
         """The dataset without some of its cases."""

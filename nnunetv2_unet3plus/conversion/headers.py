@@ -1,22 +1,15 @@
 """The headers of a case: what they say, what is repaired in them."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
 from nnunetv2_unet3plus.conversion.description import Case, Wishes
 from nnunetv2_unet3plus.conversion.findings import FaultyFileError, Finding
-from nnunetv2_unet3plus.conversion.geometry import (
-    Geometry,
-    check_same_grid,
-    nifti_header,
-    numbers_of,
-    read_geometry,
-    reorient,
-    size_of,
-)
+from nnunetv2_unet3plus.conversion.geometry import Geometry, numbers_of, reorient
+from nnunetv2_unet3plus.conversion.same_grid import check_same_grid
+from nnunetv2_unet3plus.conversion.volumes import Volume
 
 
 @dataclass(frozen=True)
@@ -49,12 +42,12 @@ def read_headers(case: Case, wishes: Wishes, findings: list[Finding]) -> Grids:
     Raises:
         FaultyFileError: If a header cannot be used.
     """
-    image = read_geometry(case.image, "image", findings)
+    image = case.image.geometry("image", findings)
     written, order = _corrected(case, image, wishes, findings), None
     label, label_order = None, None
     if case.label is not None:
         label = _label_grid(case.label, image, findings)
-        label_order = check_same_grid([written, image], label, case.label, findings)
+        label_order = check_same_grid([written, image], label, case.label.path, findings)
     if wishes.axes and written.axes != wishes.axes:
         findings.append(
             Finding("repaired", "image", "orientation", f"from {written.axes} to {wishes.axes}, as asked for")
@@ -63,13 +56,13 @@ def read_headers(case: Case, wishes: Wishes, findings: list[Finding]) -> Grids:
     return Grids(image, label, label_order, written, order)
 
 
-def _label_grid(label: Path, image: Geometry, findings: list[Finding]) -> Geometry:
+def _label_grid(label: Volume, image: Geometry, findings: list[Finding]) -> Geometry:
     """The label's grid; the image's, where the label's own cannot be and it has as many voxels."""
     try:
-        return read_geometry(label, "label", findings)
+        return label.geometry("label", findings)
     except FaultyFileError as error:
         fault = error.finding.fault
-        if fault not in ("shear", "impossible header") or size_of(nifti_header(label, "label")) != image.size:
+        if fault not in ("shear", "impossible header") or label.size("label") != image.size:
             raise
         text = f"it cannot be used ({error.finding.text.partition(';')[0]}): the image's header taken"
         findings.append(Finding("repaired", "label", "header differs", text))

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from nnunetv2_unet3plus.conversion.case import Outcome
-from nnunetv2_unet3plus.conversion.description import Dataset
+from nnunetv2_unet3plus.conversion.description import Case, Dataset
 
 _SHOWN = 8
 _ORDER = ("repaired", "warning", "refused")
@@ -16,7 +18,7 @@ def summary(outcomes: Sequence[Outcome]) -> list[str]:
     for outcome in outcomes:
         for finding in outcome.findings:
             key = (_ORDER.index(finding.kind), finding.about, finding.fault)
-            faults.setdefault(key, []).append((outcome.case, finding.text))
+            faults.setdefault(key, []).append((outcome.case, finding.text + finding.shown))
     lines = []
     for (kind, about, fault), found in sorted(faults.items()):
         names = ", ".join(case for case, _ in found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
@@ -41,19 +43,24 @@ def refusal(outcomes: Sequence[Outcome], total: int) -> str | None:
 def report(dataset: Dataset, outcomes: Sequence[Outcome]) -> str:
     """The report's JSON: every case with its source files and findings; equal conversions give equal reports."""
     found = {outcome.case: outcome for outcome in outcomes}
-    root = dataset.source
-    cases = {}
-    for case in dataset.cases:
-        outcome = found[case.name]
-        files = {"image": case.image, "label": case.label}
-        cases[case.name] = {
-            "source": {about: str(path.relative_to(root)) for about, path in files.items() if path is not None},
-            "converted": outcome.refusal is None,
-            "findings": [vars(finding) for finding in outcome.findings],
+    cases = {
+        case.name: ({} if dataset.anonymous else {"source": _files_of(case, dataset.source)})
+        | {
+            "converted": found[case.name].refusal is None,
+            "findings": [finding.reported for finding in found[case.name].findings],
         }
-    content = {
-        "options": dict(dataset.options),
-        "hidden files left out": sorted(str(path.relative_to(root)) for path in dataset.hidden),
+        for case in dataset.cases
+    }
+    content: dict[str, Any] = {
+        "options": {key: value for key, value in dataset.options.items() if key != "source"},
         "cases": cases,
     }
+    if not dataset.anonymous:
+        hidden = sorted(str(path.relative_to(dataset.source)) for path in dataset.hidden)
+        content["hidden files left out"] = hidden
     return json.dumps(content, indent=4, ensure_ascii=False)
+
+
+def _files_of(case: Case, root: Path) -> dict[str, str]:
+    files = {"image": case.image, "label": case.label}
+    return {about: str(volume.path.relative_to(root)) for about, volume in files.items() if volume is not None}

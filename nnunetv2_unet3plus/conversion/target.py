@@ -162,11 +162,10 @@ class TargetFolder:
             self.folder.rmdir()
 
 
-def stamps_of(case: Case) -> list[list[str | int]]:
-    """What tells a source file from any that replaces it, be that older or newer."""
-    files = [case.image] if case.label is None else [case.image, case.label]
-    stamps = [(path.resolve(), path.stat()) for path in files]
-    return [[str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] for path, stat in stamps]
+def stamps_of(case: Case) -> list[list[int]]:
+    """What tells the source files from any that replace them, be those older or newer; no names."""
+    stats = [path.stat() for volume in case.volumes for path in volume.files]
+    return [[stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] for stat in stats]
 
 
 @contextmanager

@@ -10,9 +10,9 @@ from datetime import timedelta
 from pathlib import Path
 
 from dataset_conversion.Dataset501_LiTS import SCHEMES
-from nnunetv2_unet3plus.conversion.geometry import read_geometry
 from nnunetv2_unet3plus.conversion.labels import encode_labels
 from nnunetv2_unet3plus.conversion.nifti import read_voxels, write_nifti
+from nnunetv2_unet3plus.conversion.nifti_header import read_geometry
 from nnunetv2_unet3plus.conversion.target import check_outside
 from nnunetv2_unet3plus.demo.overlay import save_overlay
 from nnunetv2_unet3plus.demo.results import Results, read_results

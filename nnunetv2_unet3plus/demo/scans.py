@@ -112,7 +112,7 @@ class _Layout:
         truths = {}
         for case in find_cases(folder).cases:
             if case.label is None:
-                segmentation = case.image.name.replace("test-volume", "segmentation")
+                segmentation = case.image.path.name.replace("test-volume", "segmentation")
                 truths[case.name] = next((self.root / "truth").glob(segmentation.partition(".")[0] + ".*"))
         return Scans(folder, truths)
 

@@ -12,7 +12,7 @@ import pytest
 
 from nnunetv2_unet3plus import cli
 from nnunetv2_unet3plus.conversion import case, nifti
-from nnunetv2_unet3plus.conversion.geometry import TOLERANCE
+from nnunetv2_unet3plus.conversion.same_grid import TOLERANCE
 from tests.conversion import sources
 
 NUMBERS = (1, 2, 10)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from nnunetv2_unet3plus.conversion.atomic import write_text
-from nnunetv2_unet3plus.conversion.geometry import read_geometry
 from nnunetv2_unet3plus.conversion.nifti import read_voxels, write_nifti
+from nnunetv2_unet3plus.conversion.nifti_header import read_geometry
 from nnunetv2_unet3plus.conversion.pairing import by_number, number_ranges
 from nnunetv2_unet3plus.conversion.splits import spread_split
 from nnunetv2_unet3plus.conversion.workers import results_of
