@@ -23,7 +23,14 @@ from pathlib import Path
 from nnunetv2_unet3plus.conversion.command import chosen_options, convert_as_asked
 from nnunetv2_unet3plus.conversion.description import Case, Dataset, LabelScheme, Splits
 from nnunetv2_unet3plus.conversion.options import add_common_options, dataset_folder_name, wishes_of
-from nnunetv2_unet3plus.conversion.pairing import SourceFiles, by_number, nifti_files, number_ranges, pair_by_number
+from nnunetv2_unet3plus.conversion.pairing import (
+    SourceFiles,
+    archives_in,
+    by_number,
+    nifti_files,
+    number_ranges,
+    pair_by_number,
+)
 from nnunetv2_unet3plus.conversion.splits import spread_split
 from nnunetv2_unet3plus.errors import UserError
 
@@ -41,8 +48,6 @@ SCHEMES = {
 }
 
 PAPER_TRAINING, PAPER_TEST = 103, 28
-
-_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".rar", ".7z")
 
 _CHALLENGE_URL = "https://competitions.codalab.org/competitions/17094"
 _DECATHLON_URL = "http://medicaldecathlon.com"
@@ -110,7 +115,7 @@ def find_cases(source: Path) -> Download:
     """
     files = nifti_files(source)
     found = [download for naming in (_LITS, _DECATHLON) if (download := _match(naming, files, source)) is not None]
-    archives = sorted(path.name for path in source.iterdir() if path.name.lower().endswith(_ARCHIVES))
+    archives = archives_in(source)
     if len(found) > 1:
         first, second = (download.layout for download in found)
         raise UserError(f"{source} holds two downloads, {first} and {second}; give the folder of one of them")

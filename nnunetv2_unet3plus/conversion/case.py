@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class Outcome:
     refusal: str | None = None
 
 
-def convert_case(case: Case, target: TargetFolder | None, scheme: LabelScheme, wishes: Wishes) -> Outcome:
+def convert_case(case: Case, target: TargetFolder | None, scheme: LabelScheme, wishes: Wishes, source: Path) -> Outcome:
     """Writes a case's findings, image and label, each complete or not at all, the label last.
 
     So a label in its place says that the whole case is finished. Intensities stay as they are; the label is written
@@ -44,11 +45,12 @@ def convert_case(case: Case, target: TargetFolder | None, scheme: LabelScheme, w
         target: Where to; None to look only.
         scheme: Its labels.
         wishes: What is to be written otherwise than the headers say.
+        source: The folder it comes from, resolved.
 
     Raises:
         UserError: If a file cannot be written.
     """
-    findings: list[Finding] = []
+    findings = _links_outside(case, source)
     stamps = stamps_of(case)  # before reading: who replaces a file now will have it converted again
     try:
         image, label, geometry = _read(case, scheme, wishes, findings)
@@ -57,6 +59,16 @@ def convert_case(case: Case, target: TargetFolder | None, scheme: LabelScheme, w
     if target is not None:
         _write(case, target, image, label, geometry, findings, stamps)
     return Outcome(case.name, tuple(findings))
+
+
+def _links_outside(case: Case, source: Path) -> list[Finding]:
+    """What the source folder itself does not hold: gone when it is moved, changed when it is not."""
+    found = []
+    for about, volume in (("image", case.image), ("label", case.label)):
+        if volume is not None and any(not path.resolve().is_relative_to(source) for path in volume.files):
+            text = "a link that leads out of the source folder; read where it leads"
+            found.append(Finding("warning", about, "link", text))
+    return found
 
 
 def _read(
@@ -71,6 +83,8 @@ def _read(
     if case.label is None or grids.label is None:
         return in_order(image, grids.order), None, grids.written
     label = encode_labels(_read_whole(case.label, grids.label, "label", findings), scheme, case.label.path, findings)
+    if not label.any():
+        findings.append(Finding("warning", "label", "empty", "holds nothing but background"))
     label = in_order(label, grids.label_order)
     if (suspicion := find_flip(image, label, grids.image.axes)) is not None:
         findings.append(suspicion)

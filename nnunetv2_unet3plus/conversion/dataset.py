@@ -50,11 +50,11 @@ def convert_dataset(
         _check_splits(dataset)
     refused = _refused_headers(dataset)
     if refused and not leave_out_refused and not dry_run:
-        _tell(refused)
+        _tell(refused, dataset)
         _stop_if_refused(refused, dataset)
     if dry_run:
         outcomes = _convert(dataset, dataset.cases, None, refused, processes)
-        _tell(outcomes)
+        _tell(outcomes, dataset)
         _stop_if_refused([] if leave_out_refused else outcomes, dataset)
         _converted(dataset, outcomes)
         return target.folder
@@ -65,7 +65,7 @@ def convert_dataset(
         outcomes = [read_findings(case, target) for case in finished]
         waiting = [case for case in dataset.cases if case not in finished]
         outcomes += _convert(dataset, waiting, target, refused, processes)
-        _tell(outcomes)
+        _tell(outcomes, dataset)
         write_text(target.report, target.staging, report(dataset, outcomes))
         _stop_if_refused([] if leave_out_refused else outcomes, dataset)
         _describe(_converted(dataset, outcomes), target)
@@ -95,6 +95,14 @@ def _check(dataset: Dataset, target: TargetFolder) -> None:
     check_free_id(dataset.folder_name, roots)
     target.check(dataset.options, dataset.cases)
     _check_names(dataset)
+    _check_links(dataset, target.folder.resolve())
+
+
+def _check_links(dataset: Dataset, folder: Path) -> None:
+    """A link in the source that leads to what is written would have the conversion read its own output."""
+    for path in (path for case in dataset.cases for volume in case.volumes for path in volume.files):
+        if path.resolve().is_relative_to(folder):
+            raise UserError(f"{path} is a link into {folder}, which is to be written; choose another --output")
 
 
 def _check_names(dataset: Dataset) -> None:
@@ -124,7 +132,9 @@ def _convert(
 ) -> list[Outcome]:
     """Converts what has not been refused yet; all outcomes."""
     names = {outcome.case for outcome in refused}
-    convert = partial(convert_case, target=target, scheme=dataset.scheme, wishes=dataset.wishes)
+    convert = partial(
+        convert_case, target=target, scheme=dataset.scheme, wishes=dataset.wishes, source=dataset.source.resolve()
+    )
     jobs = [case for case in cases if case.name not in names]
     what = "converting" if target else "checking voxels"
     progress = tqdm(results_of(convert, jobs, processes), what, len(jobs), unit="case", disable=None)
@@ -138,8 +148,8 @@ def _convert(
     return sorted(outcomes, key=lambda outcome: order[outcome.case])
 
 
-def _tell(outcomes: Sequence[Outcome]) -> None:
-    for line in summary(outcomes):
+def _tell(outcomes: Sequence[Outcome], dataset: Dataset) -> None:
+    for line in summary(outcomes, dataset.anonymous):
         print(line)
 
 

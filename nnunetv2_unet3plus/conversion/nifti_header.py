@@ -2,7 +2,6 @@
 
 import gzip
 import logging
-import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from nibabel.wrapstruct import WrapStructError
 
 from nnunetv2_unet3plus.conversion.findings import FaultyFileError, Finding
 from nnunetv2_unet3plus.conversion.geometry import Geometry, grid_of, straightened
+from nnunetv2_unet3plus.conversion.itk import reason_of, silence
 from nnunetv2_unet3plus.errors import explain
 
 
@@ -37,7 +37,7 @@ def read_geometry(path: Path, about: str = "image", findings: list[Finding] | No
     """
     findings = [] if findings is None else findings
     header = nifti_header(path, about)
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK's remarks would come between our lines
+    silence()
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -46,7 +46,7 @@ def read_geometry(path: Path, about: str = "image", findings: list[Finding] | No
         if "orthonormal" in str(error):
             affine = np.asarray(header.get_best_affine(), np.float64)
             return straightened(size_of(header), affine, path, about, findings)
-        raise _unreadable(path, about, str(error).splitlines()[-1].rpartition("ERROR: ")[2]) from error
+        raise _unreadable(path, about, reason_of(error, [path])) from error
     geometry = grid_of(reader, path, about)
     if about == "image" and not header["qform_code"] and not header["sform_code"]:
         text = f"the header holds no matrix: axes taken as ITK and nnU-Net take them, {geometry.axes}, from the origin"
@@ -97,8 +97,7 @@ def _silent_nibabel() -> Iterator[None]:
 
 
 def _unreadable(path: Path, about: str, reason: str) -> FaultyFileError:
-    reason = re.sub(r"\(0x[0-9a-f]+\)", "", reason.replace(str(path), "the file"))  # where ITK's objects are in memory
-    text = f"the header cannot be read ({reason}); replace the file by a good copy"
+    text = f"the header cannot be read ({reason.replace(str(path), 'the file')}); replace the file by a good copy"
     return FaultyFileError(path, about, "unreadable", text)
 
 

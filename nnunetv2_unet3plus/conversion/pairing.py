@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from nnunetv2_unet3plus.errors import UserError, explain
 
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".rar", ".7z")
+
 
 class SourceFiles(NamedTuple):
     """The NIfTI files below a folder, sorted.
@@ -32,18 +34,46 @@ def nifti_files(folder: Path) -> SourceFiles:
         UserError: If the folder is missing or is a file, a folder below it cannot be read, a name is not UTF-8, or a
             link leads nowhere.
     """
+    check_folder(folder)
+    files = [path for path in sorted(_entries(folder)) if path.name.lower().endswith((".nii", ".nii.gz"))]
+    hidden = [path for path in files if path.name.startswith(".")]
+    return SourceFiles(_that_can_be_read(files), hidden)
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """All files below a folder whose names do not begin with a dot, sorted.
+
+    Raises:
+        UserError: As `nifti_files`.
+    """
+    check_folder(folder)
+    return _that_can_be_read(sorted(_entries(folder)))
+
+
+def check_folder(folder: Path) -> None:
+    """Checks that a source is a folder.
+
+    Raises:
+        UserError: If it is missing, or a file.
+    """
     if not folder.exists():
         raise UserError(f"{folder}: no such folder")
     if not folder.is_dir():
         raise UserError(f"{folder} is a file: unpack it and give the folder")
-    files = sorted(path for path in _entries(folder) if path.name.lower().endswith((".nii", ".nii.gz")))
-    hidden = [path for path in files if path.name.startswith(".")]
-    volumes = [path for path in files if not path.name.startswith(".")]
-    for path in volumes:
+
+
+def archives_in(folder: Path) -> list[str]:
+    """Names of the packed files in a folder, sorted."""
+    return sorted(path.name for path in folder.iterdir() if path.name.lower().endswith(ARCHIVES))
+
+
+def _that_can_be_read(files: Iterable[Path]) -> list[Path]:
+    visible = [path for path in files if not path.name.startswith(".")]
+    for path in visible:
         _require_utf8(path)
         if path.is_symlink() and not path.exists():
             raise UserError(f"{path}: a link that leads nowhere; put the file there or remove the link")
-    return SourceFiles([path for path in volumes if path.is_file()], hidden)
+    return [path for path in visible if path.is_file()]
 
 
 def _entries(folder: Path) -> Iterator[Path]:

@@ -12,18 +12,24 @@ _SHOWN = 8
 _ORDER = ("repaired", "warning", "refused")
 
 
-def summary(outcomes: Sequence[Outcome]) -> list[str]:
-    """A line for each kind of fault, with the cases that have it; the text of a fault that a single case has."""
+def summary(outcomes: Sequence[Outcome], anonymous: bool) -> list[str]:
+    """A line for each kind of fault, with the cases that have it; the text of a fault that a single case has.
+
+    Where the cases' names do not tell the user which they are, a line for each refused case, with its file.
+    """
     faults: dict[tuple[int, str, str], list[tuple[str, str]]] = {}
     for outcome in outcomes:
         for finding in outcome.findings:
-            key = (_ORDER.index(finding.kind), finding.about, finding.fault)
-            faults.setdefault(key, []).append((outcome.case, finding.text + finding.shown))
+            if not (anonymous and finding.kind == "refused"):
+                key = (_ORDER.index(finding.kind), finding.about, finding.fault)
+                faults.setdefault(key, []).append((outcome.case, finding.text + finding.shown))
     lines = []
     for (kind, about, fault), found in sorted(faults.items()):
         names = ", ".join(case for case, _ in found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
         text = found[0][1] if len(found) == 1 else f"such as: {found[0][1]}"
         lines.append(f"{_ORDER[kind]:8} {about}, {fault}: {names} ({text})")
+    if anonymous:
+        lines += [f"refused  {outcome.case}: {outcome.refusal}" for outcome in outcomes if outcome.refusal is not None]
     return lines
 
 

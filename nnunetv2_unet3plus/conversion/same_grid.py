@@ -63,6 +63,11 @@ def check_same_grid(
     return None
 
 
+def is_same_grid(first: Geometry, second: Geometry) -> bool:
+    """Whether two grids are the same, perhaps with their axes in another order."""
+    return not _differences(first, second) or _reordering(first, second) is not None
+
+
 def _differences(of_image: Geometry, of_label: Geometry) -> list[str]:
     """What two grids differ in by more than `TOLERANCE`."""
     return [

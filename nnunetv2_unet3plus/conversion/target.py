@@ -205,12 +205,17 @@ def check_free_id(folder_name: str, roots: Iterable[Path]) -> None:
                 raise UserError(f"{path} already has the number of {folder_name}; choose another -d, or --name")
 
 
-def check_outside(folder: Path, source: Path) -> None:
-    """Checks that the source stays untouched.
+def check_outside(written: Path, folder: Path, option: str = "--output") -> None:
+    """Checks that what is written and a folder that must stay as it is do not lie inside one another.
+
+    Args:
+        written: The folder or file to be written.
+        folder: The other.
+        option: What the user can change.
 
     Raises:
-        UserError: If the folder to be written lies inside the source or the source inside it.
+        UserError: If one lies inside the other.
     """
-    inner, outer = folder.resolve(), source.resolve()
+    inner, outer = written.resolve(), folder.resolve()
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):
-        raise UserError(f"{folder} and the source {source} lie inside one another; choose another --output")
+        raise UserError(f"{written} and {folder} lie inside one another; choose another {option}")

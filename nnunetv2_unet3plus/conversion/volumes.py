@@ -10,6 +10,7 @@ import SimpleITK as sitk  # noqa: N813 - its usual name
 
 from nnunetv2_unet3plus.conversion.findings import FaultyFileError, Finding
 from nnunetv2_unet3plus.conversion.geometry import Geometry, grid_of, straightened
+from nnunetv2_unet3plus.conversion.itk import reason_of, silence
 from nnunetv2_unet3plus.conversion.nifti import read_voxels
 from nnunetv2_unet3plus.conversion.nifti_header import nifti_header, read_geometry, size_of
 
@@ -119,7 +120,7 @@ class ItkFile:
         return {int(fields[f"Segment{n}_LabelValue"]): fields.get(f"Segment{n}_Name", "") for n in numbers}
 
     def _header(self, about: str) -> sitk.ImageFileReader:
-        sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK's remarks would come between our lines
+        silence()
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(self.path))
         try:
@@ -129,9 +130,7 @@ class ItkFile:
         return reader
 
     def _unreadable(self, about: str, error: Exception) -> FaultyFileError:
-        *_, last = str(error).strip().splitlines() or ["too large for this machine's memory"]
-        reason = re.sub(r"\(0x[0-9a-f]+\)", "", last.rpartition("ERROR: ")[2].replace(str(self.path), "the file"))
-        text = f"cannot be read ({reason}); replace the file by a good copy"
+        text = f"cannot be read ({reason_of(error, [self.path])}); replace the file by a good copy"
         return FaultyFileError(self.path, about, "unreadable", text)
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import json
 import os
 import subprocess
 import sys
@@ -408,7 +409,17 @@ class TestFoundByHunting:
         elsewhere = batch.rename(tmp_path / "Training Batch 1")
         batch.symlink_to(elsewhere)
         (elsewhere / "back").symlink_to(source)
-        assert len(list((convert(source) / "imagesTr").iterdir())) == len(NUMBERS)
+        dataset = convert(source)
+        assert len(list((dataset / "imagesTr").iterdir())) == len(NUMBERS)
+        cases = json.loads((dataset / "conversion_report.json").read_text())["cases"].values()
+        assert [[finding["fault"] for finding in each["findings"]] for each in cases] == [["link"] * 2] * len(NUMBERS)
+
+    def test_link_into_the_output(self, source, batch, raw, refuse):
+        inside = raw / "Dataset501_LiTS" / "imagesTr" / "liver_001_0000.nii.gz"
+        inside.parent.mkdir(parents=True)
+        (batch / "volume-1.nii").rename(inside)
+        (batch / "volume-1.nii").symlink_to(inside)
+        assert "volume-1.nii is a link into" in refuse(source)
 
     def test_splits_and_marker_that_are_not_text(self, source, raw, refuse):
         preprocessed = raw.parent / "nnUNet_preprocessed" / "Dataset501_LiTS"

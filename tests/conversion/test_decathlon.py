@@ -119,7 +119,7 @@ class TestAnyTask:
 class TestPairing:
     def test_no_task(self, tmp_path, capsys):
         (tmp_path / "source").mkdir()
-        assert "no imagesTr with NIfTI files in it" in refused(capsys, "spleen", tmp_path / "source")
+        assert "expected imagesTr and labelsTr of the Decathlon, or" in refused(capsys, "spleen", tmp_path / "source")
 
     def test_two_tasks(self, task, capsys):
         shutil.copytree(task, task.with_name("Task10_Colon"))

@@ -1,0 +1,121 @@
+"""A DICOM segmentation (DICOM-SEG) as a mask on its series."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+from highdicom.seg import segread
+from pydicom import Dataset, dcmread
+
+from nnunetv2_unet3plus.conversion.findings import FaultyFileError, Finding
+from nnunetv2_unet3plus.conversion.geometry import Geometry
+from nnunetv2_unet3plus.conversion.hospital.organs import choose, matching
+from nnunetv2_unet3plus.conversion.same_grid import SAME_PLACE
+from nnunetv2_unet3plus.dicom.damage import DAMAGE, unreadable_mask
+from nnunetv2_unet3plus.dicom.series import DicomSeries
+
+
+@dataclass(frozen=True)
+class DicomSegmentation:
+    """One organ of a DICOM-SEG file, on the grid of the series it was drawn on.
+
+    Attributes:
+        path: The file.
+        series: The series.
+        organ: Its name, in any language that `organs` knows.
+    """
+
+    path: Path
+    series: DicomSeries
+    organ: str
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file."""
+        return (self.path,)
+
+    def size(self, about: str) -> tuple[int, ...]:
+        """See `Volume`."""
+        return self.series.size(about)
+
+    def geometry(self, about: str, findings: list[Finding]) -> Geometry:
+        """The series' grid, whose own findings are the image's.
+
+        Raises:
+            FaultyFileError: If the file cannot be read or has no such organ.
+        """
+        self._segment(findings)
+        return self.series.geometry("image", [])
+
+    def voxels(self, about: str, findings: list[Finding]) -> np.ndarray:
+        """1 where the organ is, else 0.
+
+        Raises:
+            FaultyFileError: If the file cannot be read or does not lie on the series' grid.
+        """
+        number = self._segment([])
+        geometry = self.series.geometry("image", [])
+        try:
+            volume = segread(self.path).get_volume(segment_numbers=[number], combine_segments=True, relabel=True)
+        except DAMAGE as error:
+            raise unreadable_mask(self.path, "segmentation", error) from error
+        return _on_grid(volume, geometry, self.path)
+
+    def _segment(self, findings: list[Finding]) -> int:
+        """By its label or, where no label is of the organ, by the coded name of the structure."""
+        labels = segment_names(self.path)
+        if not matching(labels, self.organ):
+            coded = _names(self.path, lambda segment: segment.SegmentedPropertyTypeCodeSequence[0].CodeMeaning)
+            if matching(coded, self.organ):
+                return choose(coded, self.organ, self.path, findings)
+        return choose(labels, self.organ, self.path, findings)
+
+
+def segment_names(path: Path) -> dict[int, str]:
+    """Segment number -> label.
+
+    Raises:
+        FaultyFileError: If the file cannot be read.
+    """
+    return _names(path, lambda segment: segment.SegmentLabel)
+
+
+def _names(path: Path, name_of: Callable[[Dataset], str]) -> dict[int, str]:
+    try:
+        header = dcmread(path, stop_before_pixels=True)
+        # a label map has its background as segment 0
+        return {int(each.SegmentNumber): str(name_of(each)) for each in header.SegmentSequence if each.SegmentNumber}
+    except DAMAGE as error:
+        raise unreadable_mask(path, "segmentation", error) from error
+
+
+def referenced_series(path: Path) -> str | None:
+    """The series a segmentation says it was drawn on; None if it does not say, or cannot be read."""
+    try:
+        return str(dcmread(path, stop_before_pixels=True).ReferencedSeriesSequence[0].SeriesInstanceUID)
+    except DAMAGE:
+        return None
+
+
+def _on_grid(volume: hd.Volume, geometry: Geometry, path: Path) -> np.ndarray:
+    """The voxels of a segmentation, which may cover a part of the grid and have its axes in another order.
+
+    Raises:
+        FaultyFileError: If its voxels are not at the places of the grid's, or lie outside.
+    """
+    to_grid = np.linalg.inv(np.diag([-1.0, -1.0, 1.0, 1.0]) @ geometry.affine) @ volume.affine
+    in_plane = np.rint(to_grid[:3, 1:3])  # the first axis is that of the frames, which may leave out slices
+    inside = np.argwhere(volume.array)
+    exact = inside @ to_grid[:3, :3].T + to_grid[:3, 3]
+    places = np.rint(exact).astype(int)
+    if (np.abs(in_plane).sum(0) != 1).any() or (inside.size and np.abs(exact - places).max() > SAME_PLACE):
+        text = "its voxels are not where those of the series are; export it on the series' own grid"
+        raise FaultyFileError(path, "label", "other grid", text)
+    if inside.size and ((places < 0) | (places >= geometry.size)).any():
+        text = "it reaches out of the series; slices are missing, or it belongs to another series"
+        raise FaultyFileError(path, "label", "other grid", text)
+    mask = np.zeros(geometry.size, np.uint8, order="F")
+    mask[tuple(places.T)] = 1
+    return mask
