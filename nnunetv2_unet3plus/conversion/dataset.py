@@ -91,11 +91,11 @@ def _converted(dataset: Dataset, outcomes: Sequence[Outcome]) -> Dataset:
 def _check(dataset: Dataset, target: TargetFolder) -> None:
     """What can be told without opening a volume."""
     check_outside(target.folder, dataset.source)
+    _check_links(dataset, target.folder.resolve())
     roots = [target.folder.parent, *map(Path, filter(None, map(os.environ.get, (_PREPROCESSED, _RESULTS))))]
     check_free_id(dataset.folder_name, roots)
     target.check(dataset.options, dataset.cases)
     _check_names(dataset)
-    _check_links(dataset, target.folder.resolve())
 
 
 def _check_links(dataset: Dataset, folder: Path) -> None:
