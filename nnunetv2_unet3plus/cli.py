@@ -13,12 +13,17 @@ from typing import NoReturn
 
 import nnunetv2_unet3plus
 from dataset_conversion import Dataset501_LiTS, Dataset509_Spleen, decathlon
+from nnunetv2_unet3plus.conversion import options
 from nnunetv2_unet3plus.demo import run as demo
 from nnunetv2_unet3plus.errors import UserError, explain
 
 _CONVERTERS: dict[str, tuple[ModuleType, str]] = {
     "lits": (Dataset501_LiTS, "unet3plus convert lits ~/Downloads/LiTS --organ --split paper"),
-    "spleen": (Dataset509_Spleen, "unet3plus convert spleen ~/Downloads/Task09_Spleen --split paper"),
+    "spleen": (
+        Dataset509_Spleen,
+        "unet3plus convert spleen ~/Downloads/Task09_Spleen --split paper\n"
+        "  unet3plus convert spleen patients --organ liver -d 510 --name Liver --id-map key.csv",
+    ),
     "msd": (decathlon, "unet3plus convert msd ~/Downloads/Task04_Hippocampus -d 4 --name Hippocampus"),
 }
 
@@ -138,6 +143,55 @@ def _run_prune(args: argparse.Namespace) -> int:
     return command.run(args)
 
 
+def _add_prepare_scans(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "prepare-scans",
+        "turn a folder of new scans (NIfTI, NRRD, DICOM series) into what nnUNetv2_predict wants",
+        "unet3plus prepare-scans ~/new_scans -o prepared\n"
+        "  nnUNetv2_predict -i prepared -o masks -d 501 -c 2d -f 0 -tr nnUNetTrainerUNet3Plus\n"
+        "  unet3plus restore-masks masks --scans prepared -o restored",
+    )
+    parser.add_argument("scans", metavar="SCANS", type=options.folder, help="folder with the scans; only read")
+    _add_output(parser, "scan_001_0000.nii.gz and so on, and scans.json, which tells which is which")
+    options.add_processes(parser)
+    options.add_orientation(parser)
+    options.add_leave_out_refused(parser, "prepare the scans that can be used, instead of stopping")
+    parser.set_defaults(run=_run_prepare_scans)
+
+
+def _run_prepare_scans(args: argparse.Namespace) -> int:
+    from nnunetv2_unet3plus.scans import prepare  # imports ITK and nibabel
+
+    return prepare.run(args)
+
+
+def _add_restore_masks(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "restore-masks",
+        "put the masks of nnUNetv2_predict back on their scans: named as these, for DICOM as DICOM-SEG",
+        "unet3plus restore-masks masks --scans prepared -o restored",
+    )
+    parser.add_argument("masks", metavar="MASKS", type=options.folder, help="folder nnUNetv2_predict has written")
+    parser.add_argument(
+        "--scans", type=options.folder, required=True, help="folder unet3plus prepare-scans has written"
+    )
+    _add_output(parser, "masks in folders and under names as the scans have them")
+    options.add_processes(parser)
+    parser.set_defaults(run=_run_restore_masks)
+
+
+def _run_restore_masks(args: argparse.Namespace) -> int:
+    from nnunetv2_unet3plus.scans import restore  # imports ITK and nibabel
+
+    return restore.run(args)
+
+
+def _add_output(parser: argparse.ArgumentParser, content: str) -> None:
+    parser.add_argument("-o", "--output", type=options.folder, required=True, help=f"new or empty folder for {content}")
+
+
 def _add_plugin_path(commands: Commands) -> None:
     parser = _add(
         commands,
@@ -174,7 +228,15 @@ def _run_doctor(args: argparse.Namespace) -> int:
     return examine()
 
 
-_COMMANDS = (_add_demo, _add_convert, _add_prune, _add_plugin_path, _add_doctor)
+_COMMANDS = (
+    _add_demo,
+    _add_convert,
+    _add_prepare_scans,
+    _add_restore_masks,
+    _add_prune,
+    _add_plugin_path,
+    _add_doctor,
+)
 
 
 if __name__ == "__main__":

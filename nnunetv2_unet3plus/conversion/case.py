@@ -53,7 +53,7 @@ def convert_case(case: Case, target: TargetFolder | None, scheme: LabelScheme, w
     findings = _links_outside(case, source)
     stamps = stamps_of(case)  # before reading: who replaces a file now will have it converted again
     try:
-        image, label, geometry = _read(case, scheme, wishes, findings)
+        image, label, geometry = read_case(case, scheme, wishes, findings)
     except FaultyFileError as error:
         return Outcome(case.name, (*findings, error.finding), str(error))
     if target is not None:
@@ -71,7 +71,7 @@ def _links_outside(case: Case, source: Path) -> list[Finding]:
     return found
 
 
-def _read(
+def read_case(
     case: Case, scheme: LabelScheme, wishes: Wishes, findings: list[Finding]
 ) -> tuple[np.ndarray, np.ndarray | None, Geometry]:
     """Image, label and grid as they are to be written."""

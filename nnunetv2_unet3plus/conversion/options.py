@@ -20,7 +20,7 @@ def add_common_options(parser: argparse.ArgumentParser, dataset_id: int | None, 
         dataset_id: The default of `-d`; None where it must be given.
         name: The default of `--name`; None where it must be given.
     """
-    parser.add_argument("source", metavar="SOURCE", type=_folder, help="folder with the unpacked download; only read")
+    parser.add_argument("source", metavar="SOURCE", type=folder, help="folder with the unpacked download; only read")
     parser.add_argument(
         "-d",
         "--dataset-id",
@@ -38,35 +38,46 @@ def add_common_options(parser: argparse.ArgumentParser, dataset_id: int | None, 
         help=f"the dataset's name behind its number{_default(name)}",
     )
     parser.add_argument(
-        "--output", metavar="FOLDER", type=_folder, help="nnU-Net's raw folder (default: the variable nnUNet_raw)"
+        "--output", metavar="FOLDER", type=folder, help="nnU-Net's raw folder (default: the variable nnUNet_raw)"
     )
+    add_processes(parser)
+    parser.add_argument(
+        "--dry-run", action="store_true", help="read and check everything, say what would be done, write nothing"
+    )
+    add_leave_out_refused(parser, "make the dataset of the cases that can be converted, instead of stopping")
+    add_orientation(parser)
+    parser.add_argument(
+        "--spacing-from",
+        metavar="CSV",
+        type=Path,
+        help="true spacings in mm of cases whose headers are wrong; columns case,x,y,z, such as liver_028,0.7,0.7,1.25",
+    )
+
+
+def add_processes(parser: argparse.ArgumentParser) -> None:
+    """Adds `-np`."""
     parser.add_argument(
         "-np",
         "--processes",
         metavar="N",
         type=_positive,
         default=2,
-        help="cases converted at a time; each needs memory for two volumes (default: %(default)s)",
+        help="scans worked on at a time; each needs memory for two volumes (default: %(default)s)",
     )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="read and check everything, say what would be done, write nothing"
-    )
-    parser.add_argument(
-        "--leave-out-refused",
-        action="store_true",
-        help="make the dataset of the cases that can be converted, instead of stopping",
-    )
+
+
+def add_leave_out_refused(parser: argparse.ArgumentParser, text: str) -> None:
+    """Adds `--leave-out-refused`, which does what `text` says."""
+    parser.add_argument("--leave-out-refused", action="store_true", help=text)
+
+
+def add_orientation(parser: argparse.ArgumentParser) -> None:
+    """Adds `--orientation`."""
     parser.add_argument(
         "--orientation",
         metavar="AXES",
         type=_axes,
         help="where the axes shall lead in all cases, such as RAS (default: as they are)",
-    )
-    parser.add_argument(
-        "--spacing-from",
-        metavar="CSV",
-        type=Path,
-        help="true spacings in mm of cases whose headers are wrong; columns case,x,y,z, such as liver_028,0.7,0.7,1.25",
     )
 
 
@@ -133,7 +144,8 @@ def _default(value: object) -> str:
     return "" if value is None else f" (default: {value})"
 
 
-def _folder(text: str) -> Path:
+def folder(text: str) -> Path:
+    """The type of arguments that name a folder."""
     if not text:  # an unset shell variable; Path("") would be the current folder
         raise argparse.ArgumentTypeError("an empty name is no folder")
     return Path(text)

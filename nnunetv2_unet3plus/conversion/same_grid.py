@@ -41,7 +41,7 @@ def check_same_grid(
     Raises:
         FaultyFileError: If the sizes differ.
     """
-    if any(not _differences(of_image, of_label) for of_image in of_images):
+    if any(not differences(of_image, of_label) for of_image in of_images):
         return None
     for of_image in of_images:
         if (orientation := _reordering(of_image, of_label)) is not None:
@@ -49,7 +49,7 @@ def check_same_grid(
             findings.append(Finding("repaired", "label", "order of axes", text))
             return orientation
     of_image = of_images[0]
-    differing = _differences(of_image, of_label)
+    differing = differences(of_image, of_label)
     if "size" in differing:
         text = (
             f"its size {numbers_of(of_label.size)} is not the image's, {numbers_of(of_image.size)}; "
@@ -65,10 +65,10 @@ def check_same_grid(
 
 def is_same_grid(first: Geometry, second: Geometry) -> bool:
     """Whether two grids are the same, perhaps with their axes in another order."""
-    return not _differences(first, second) or _reordering(first, second) is not None
+    return not differences(first, second) or _reordering(first, second) is not None
 
 
-def _differences(of_image: Geometry, of_label: Geometry) -> list[str]:
+def differences(of_image: Geometry, of_label: Geometry) -> list[str]:
     """What two grids differ in by more than `TOLERANCE`."""
     return [
         what

@@ -130,7 +130,7 @@ class TargetFolder:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with _locked(self.folder):
+            with locked(self.folder):
                 try:
                     self._begin(options)
                     yield
@@ -169,7 +169,7 @@ def stamps_of(case: Case) -> list[list[int]]:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Holds an exclusive lock, which the operating system drops when the process ends, however it ends."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -14,6 +14,9 @@ from pathlib import Path
 
 from nnunetv2_unet3plus.errors import UserError
 
+ENHANCED = "an enhanced CT in a single file; make a NIfTI file of it with dcm2niix"
+"""Why such a file is refused."""
+
 
 def require_library() -> None:
     """Makes sure that DICOM can be read.

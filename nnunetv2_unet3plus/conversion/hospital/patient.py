@@ -9,7 +9,7 @@ from nnunetv2_unet3plus.conversion.hospital.organs import is_mask_name, matching
 from nnunetv2_unet3plus.conversion.pairing import ARCHIVES, visible_files
 from nnunetv2_unet3plus.conversion.same_grid import is_same_grid
 from nnunetv2_unet3plus.conversion.volumes import ITK_ENDINGS, NIFTI_ENDINGS, Unusable, Volume, volume_file
-from nnunetv2_unet3plus.dicom import is_dicom, require_library
+from nnunetv2_unet3plus.dicom import ENHANCED, is_dicom, require_library
 from nnunetv2_unet3plus.dicom.series import DicomSeries
 
 _VOLUMES = (*NIFTI_ENDINGS, *ITK_ENDINGS)
@@ -64,8 +64,7 @@ def _with_dicom(
         text = f"{len(found.unreadable)} DICOM files cannot be read; export the study again, or move them away"
         return Unusable(folder, "unreadable", text, _listed(found.unreadable)), None
     if found.enhanced and not found.series:
-        text = "an enhanced CT in a single file; make a NIfTI file of it with dcm2niix"
-        return Unusable(folder, "enhanced CT", text), None
+        return Unusable(folder, "enhanced CT", ENHANCED), None
     named = [path for path in volumes if is_mask_name(_stem(path))]
     mask_files = [MaskFile(volume_file(path), organ) for path in (named or volumes)]
     of_series = {

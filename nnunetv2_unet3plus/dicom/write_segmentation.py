@@ -1,0 +1,97 @@
+"""Masks as a DICOM-SEG that refers to the series they were made of."""
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import BinaryIO
+
+import highdicom as hd
+import numpy as np
+from highdicom.seg import Segmentation, SegmentationTypeValues, SegmentDescription
+from pydicom import Dataset, dcmread
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+from pydicom.uid import generate_uid
+
+from nnunetv2_unet3plus.conversion.hospital.organs import synonyms, words_of
+from nnunetv2_unet3plus.dicom.series import DicomSeries
+
+_PRODUCT = "nnunetv2_unet3plus"
+_SERIES_NUMBER = 900  # behind those of the scanner
+_CODES = {
+    "liver": codes.SCT.Liver,
+    "spleen": codes.SCT.Spleen,
+    "pancreas": codes.SCT.Pancreas,
+    "kidney": codes.SCT.Kidney,
+}
+_TUMOUR_WORDS = {"tumour", "tumor", "lesion", "neoplasm", "metastasis", "cancer"}
+# What the standard wants to be there, though it may be empty; who removes names from scans often removes them whole.
+_MAY_BE_EMPTY = (
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
+
+
+def write_segmentation(
+    stream: BinaryIO, voxels: np.ndarray, series: DicomSeries, labels: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Writes a DICOM-SEG, a segment for each label or region.
+
+    Args:
+        stream: Where to.
+        voxels: Label values `(x, y, z)` on the series' grid.
+        series: The series.
+        labels: Name -> values that belong to it.
+    """
+    masks = np.stack([np.isin(voxels, values) for values in labels.values()], axis=-1)
+    segmentation = Segmentation(
+        source_images=[_source(part.path) for part in series.in_order()],
+        pixel_array=masks.transpose(2, 1, 0, 3),
+        segmentation_type=SegmentationTypeValues.BINARY,
+        segment_descriptions=_descriptions(list(labels)),
+        series_instance_uid=generate_uid(),
+        series_number=_SERIES_NUMBER,
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        manufacturer=_PRODUCT,
+        manufacturer_model_name=_PRODUCT,
+        software_versions=version("nnunetv2-unet3plus"),
+        device_serial_number="none",
+        content_description="Segmentation by nnU-Net",
+    )
+    segmentation.save_as(stream)
+
+
+def _source(path: object) -> Dataset:
+    header = dcmread(str(path), stop_before_pixels=True)
+    for name in _MAY_BE_EMPTY:
+        if name not in header:
+            setattr(header, name, "")
+    return header
+
+
+def _descriptions(names: Sequence[str]) -> list[SegmentDescription]:
+    algorithm = hd.AlgorithmIdentificationSequence(
+        _PRODUCT, codes.DCM.ArtificialIntelligence, version("nnunetv2-unet3plus")
+    )
+    return [
+        SegmentDescription(number, name, *_codes_of(name), "AUTOMATIC", algorithm)
+        for number, name in enumerate(names, start=1)
+    ]
+
+
+def _codes_of(name: str) -> tuple[Code, Code]:
+    """Category and type of a structure; tissue where its name is not known."""
+    words = set(words_of(name))
+    if words & _TUMOUR_WORDS:
+        return codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Neoplasm
+    for organ, code in _CODES.items():
+        if words & synonyms(organ):
+            return codes.SCT.AnatomicalStructure, code
+    return codes.SCT.Tissue, codes.SCT.Tissue
