@@ -13,7 +13,9 @@ from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from nnunetv2_unet3plus.conversion.hospital.organs import synonyms, words_of
+from nnunetv2_unet3plus.dicom.damage import DAMAGE
 from nnunetv2_unet3plus.dicom.series import DicomSeries
+from nnunetv2_unet3plus.errors import UserError
 
 _PRODUCT = "nnunetv2_unet3plus"
 _SERIES_NUMBER = 900  # behind those of the scanner
@@ -48,9 +50,22 @@ def write_segmentation(
         voxels: Label values `(x, y, z)` on the series' grid.
         series: The series.
         labels: Name -> values that belong to it.
+
+    Raises:
+        UserError: If the series' headers lack what a DICOM-SEG needs.
     """
+    try:
+        segmentation = _segmentation(voxels, series, labels)
+    except DAMAGE as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        hint = "export it again, or prepare it as a NIfTI file"
+        raise UserError(f"{series.path}: no DICOM-SEG can refer to this series ({reason}); {hint}") from error
+    segmentation.save_as(stream)
+
+
+def _segmentation(voxels: np.ndarray, series: DicomSeries, labels: Mapping[str, tuple[int, ...]]) -> Segmentation:
     masks = np.stack([np.isin(voxels, values) for values in labels.values()], axis=-1)
-    segmentation = Segmentation(
+    return Segmentation(
         source_images=[_source(part.path) for part in series.in_order()],
         pixel_array=masks.transpose(2, 1, 0, 3),
         segmentation_type=SegmentationTypeValues.BINARY,
@@ -65,7 +80,6 @@ def write_segmentation(
         device_serial_number="none",
         content_description="Segmentation by nnU-Net",
     )
-    segmentation.save_as(stream)
 
 
 def _source(path: object) -> Dataset:
@@ -73,6 +87,8 @@ def _source(path: object) -> Dataset:
     for name in _MAY_BE_EMPTY:
         if name not in header:
             setattr(header, name, "")
+    if not header.get("SpecificCharacterSet", "ASCII"):
+        del header.SpecificCharacterSet  # empty means ASCII, which highdicom wants to be said by leaving it out
     return header
 
 

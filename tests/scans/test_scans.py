@@ -164,6 +164,7 @@ def test_scans_without_names(tmp_path, capsys):
         for header in slices:
             for name in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "AccessionNumber"):
                 delattr(header, name)
+            header.SpecificCharacterSet = ""
 
     write_series(tmp_path / "scans", scan(5), strip)
     prepared, masks, restored = tmp_path / "prepared", tmp_path / "masks", tmp_path / "restored"
@@ -171,6 +172,21 @@ def test_scans_without_names(tmp_path, capsys):
     predict(prepared, masks)
     assert run(capsys, "restore-masks", masks, "--scans", prepared, "-o", restored)[0] == 0
     assert segment_names(restored / "segmentation.dcm") == {1: "liver", 2: "Tumour"}
+
+
+def test_series_that_cannot_be_referred_to(tmp_path, capsys):
+    def strip(slices):
+        for header in slices:
+            del header.StudyInstanceUID
+
+    write_series(tmp_path / "scans", scan(5), strip)
+    prepared, masks, restored = tmp_path / "prepared", tmp_path / "masks", tmp_path / "restored"
+    assert run(capsys, "prepare-scans", tmp_path / "scans", "-o", prepared)[0] == 0
+    predict(prepared, masks)
+    code, _, error = run(capsys, "restore-masks", masks, "--scans", prepared, "-o", restored)
+    assert code == 2
+    assert "no DICOM-SEG can refer to this series" in error
+    assert not restored.exists()
 
 
 def test_refused_scans(scans, tmp_path, capsys):
