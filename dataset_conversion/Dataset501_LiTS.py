@@ -101,7 +101,10 @@ class Download:
         """Training cases, then test cases, each in the order of their numbers."""
         from nnunetv2_unet3plus.conversion.volumes import NiftiFile  # ITK and nibabel: not for --help
 
-        training = [Case(f"liver_{number:03d}", *map(NiftiFile, pair)) for number, pair in self.pairs.items()]
+        training = [
+            Case(f"liver_{number:03d}", NiftiFile(image), NiftiFile(label))
+            for number, (image, label) in self.pairs.items()
+        ]
         tests = [Case(f"liver_test_{number:03d}", NiftiFile(self.tests[number])) for number in sorted(self.tests)]
         return (*training, *tests)
 

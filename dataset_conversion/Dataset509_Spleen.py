@@ -16,12 +16,11 @@ SOURCE is one of
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from nnunetv2_unet3plus.conversion.command import chosen_options, convert_as_asked
 from nnunetv2_unet3plus.conversion.decathlon import URL, find_task
 from nnunetv2_unet3plus.conversion.description import Case, Dataset, LabelScheme, Splits
-from nnunetv2_unet3plus.conversion.options import add_common_options, dataset_folder_name, raw_folder, wishes_of
+from nnunetv2_unet3plus.conversion.options import add_common_options, dataset_folder_name, file, raw_folder, wishes_of
 from nnunetv2_unet3plus.conversion.pairing import check_folder
 from nnunetv2_unet3plus.conversion.splits import spread_split
 from nnunetv2_unet3plus.conversion.target import check_outside
@@ -60,7 +59,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--id-map",
         metavar="CSV",
-        type=Path,
+        type=file,
         help="where to write which case is which patient's folder; patients of an earlier run keep their names",
     )
     parser.add_argument(
@@ -109,11 +108,13 @@ def _run_decathlon(args: argparse.Namespace) -> int:
 
 
 def _run_hospital(args: argparse.Namespace) -> int:
-    from nnunetv2_unet3plus.conversion.hospital import cohort  # ITK: not for --help
+    from nnunetv2_unet3plus.conversion.hospital import cohort, organs  # ITK: not for --help
 
-    organ = cohort.short_name(args.organ)
+    organ = organs.english(args.organ)
     if organ != ORGAN and args.name == NAME:
-        raise UserError(f"--organ {args.organ}: give the dataset its own --name, such as {organ.capitalize()}, and -d")
+        raise UserError(
+            f"--organ {args.organ}: give the dataset its own --name, such as {organ.title().replace(' ', '')}, and -d"
+        )
     folder_name = dataset_folder_name(args.dataset_id, args.name)
     known = {}
     if args.id_map is not None:
@@ -135,11 +136,10 @@ def _run_hospital(args: argparse.Namespace) -> int:
         wishes=wishes_of(args),
         anonymous=True,
     )
-    code = convert_as_asked(args, dataset)
-    if args.id_map is not None and not args.dry_run:
+    if args.id_map is not None and not args.dry_run:  # first, or a dataset might be made whose key is lost
         cohort.write_key(found.key, args.id_map)
         print(f"{args.id_map} says which case is which patient; keep it apart from the dataset")
-    return code
+    return convert_as_asked(args, dataset)
 
 
 def _scheme(organ: str) -> LabelScheme:

@@ -50,7 +50,7 @@ def convert_case(case: Case, target: TargetFolder | None, scheme: LabelScheme, w
     Raises:
         UserError: If a file cannot be written.
     """
-    findings = _links_outside(case, source)
+    findings = [*case.findings, *_links_outside(case, source)]
     stamps = stamps_of(case)  # before reading: who replaces a file now will have it converted again
     try:
         image, label, geometry = read_case(case, scheme, wishes, findings)

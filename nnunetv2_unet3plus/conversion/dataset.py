@@ -21,6 +21,8 @@ from nnunetv2_unet3plus.errors import UserError, explain
 
 FILE_ENDING = ".nii.gz"
 
+NO_MASKS = "not one scan here has a mask to learn from; add the masks"
+
 _PREPROCESSED, _RESULTS = "nnUNet_preprocessed", "nnUNet_results"
 
 
@@ -80,7 +82,8 @@ def _converted(dataset: Dataset, outcomes: Sequence[Outcome]) -> Dataset:
     """
     kept = dataset.without([outcome.case for outcome in outcomes if outcome.refusal is not None])
     if not kept.num_training:
-        raise UserError(f"{dataset.source}: no training case could be converted; correct what was refused above")
+        text = "no training case could be converted; correct what was refused above"
+        raise UserError(f"{dataset.source}: {text if any(outcome.refusal for outcome in outcomes) else NO_MASKS}")
     for fold in kept.splits or []:
         if empty := [part for part in ("train", "val") if not fold[part]]:
             raise UserError(f"--split: no case of its {empty[0]} part could be converted; leave out --split")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nnunetv2_unet3plus.conversion.findings import Finding
     from nnunetv2_unet3plus.conversion.volumes import Volume  # ITK and nibabel: slow to import
 
 Splits = list[dict[str, list[str]]]
@@ -19,11 +20,16 @@ class Case:
         name: nnU-Net's case identifier, such as `liver_012`.
         image: The scan.
         label: The segmentation; None makes this a test case (`imagesTs`).
+        findings: What looked wrong when the files were found.
+        label_on_own_grid: The label's header counts: a label that does not lie on the image's grid is refused, where
+            else the image's header would be taken for it.
     """
 
     name: str
     image: "Volume"
     label: "Volume | None" = None
+    findings: "tuple[Finding, ...]" = ()
+    label_on_own_grid: bool = False
 
     @property
     def volumes(self) -> "list[Volume]":

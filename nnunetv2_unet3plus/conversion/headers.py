@@ -47,7 +47,9 @@ def read_headers(case: Case, wishes: Wishes, findings: list[Finding]) -> Grids:
     label, label_order = None, None
     if case.label is not None:
         label = _label_grid(case.label, image, findings)
-        label_order = check_same_grid([written, image], label, case.label.path, findings)
+        label_order = check_same_grid(
+            [written, image], label, case.label.path, findings, must_lie_there=case.label_on_own_grid
+        )
     if wishes.axes and written.axes != wishes.axes:
         findings.append(
             Finding("repaired", "image", "orientation", f"from {written.axes} to {wishes.axes}, as asked for")

@@ -76,7 +76,7 @@ def add_orientation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--orientation",
         metavar="AXES",
-        type=_axes,
+        type=axes,
         help="where the axes shall lead in all cases, such as RAS (default: as they are)",
     )
 
@@ -151,6 +151,13 @@ def folder(text: str) -> Path:
     return Path(text)
 
 
+def file(text: str) -> Path:
+    """The type of arguments that name a file."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name is no file")
+    return Path(text)
+
+
 def _dataset_id(text: str) -> int:
     if not re.fullmatch(r"\d{1,3}", text) or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 999")
@@ -163,11 +170,12 @@ def _dataset_name(text: str) -> str:
     return text
 
 
-def _axes(text: str) -> str:
-    axes = text.upper()
-    if len(axes) != 3 or not all(set(axes) & set(pair) for pair in ("LR", "AP", "SI")):
+def axes(text: str) -> str:
+    """The type of arguments that say where axes lead, such as RAS."""
+    letters = text.upper()
+    if len(letters) != 3 or not all(set(letters) & set(pair) for pair in ("LR", "AP", "SI")):
         raise argparse.ArgumentTypeError(f"{text!r} is not one of L/R, A/P and S/I each, such as RAS")
-    return axes
+    return letters
 
 
 def _positive(text: str) -> int:

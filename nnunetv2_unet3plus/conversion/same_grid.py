@@ -21,7 +21,12 @@ SAME_PLACE = 0.1
 
 
 def check_same_grid(
-    of_images: Sequence[Geometry], of_label: Geometry, label: Path, findings: list[Finding]
+    of_images: Sequence[Geometry],
+    of_label: Geometry,
+    label: Path,
+    findings: list[Finding],
+    *,
+    must_lie_there: bool = False,
 ) -> np.ndarray | None:
     """Compares the headers of an image and its label.
 
@@ -34,12 +39,13 @@ def check_same_grid(
         of_label: The label's.
         label: Its file, for messages.
         findings: What differs is added here.
+        must_lie_there: The label's header counts, too: refuse what lies elsewhere.
 
     Returns:
         None if the label's voxels are in the image's order, else nibabel's orientation that brings them there.
 
     Raises:
-        FaultyFileError: If the sizes differ.
+        FaultyFileError: If the sizes differ, or the places do and must not.
     """
     if any(not differences(of_image, of_label) for of_image in of_images):
         return None
@@ -58,9 +64,22 @@ def check_same_grid(
         raise FaultyFileError(label, "label", "different size", text)
     what = differing[0]
     found, expected = numbers_of(getattr(of_label, what)), numbers_of(getattr(of_image, what))
+    if must_lie_there and _apart(of_image, of_label) > SAME_PLACE:
+        text = (
+            f"its {' and '.join(differing)} differ ({what} {found}, the image's {expected}): it belongs to another "
+            "scan, or lost its place; export it on the image's grid"
+        )
+        raise FaultyFileError(label, "label", "other grid", text)
     text = f"its {' and '.join(differing)} differ ({what} {found}, the image's {expected}): the image's header taken"
     findings.append(Finding("repaired", "label", "header differs", text))
     return None
+
+
+def _apart(of_image: Geometry, of_label: Geometry) -> float:
+    """How far the same corners of two grids of one size lie apart, in voxels of the image."""
+    corners = np.array(list(product(*((0, n - 1) for n in of_image.size))))
+    mapped = nib.affines.apply_affine(np.linalg.inv(of_image.affine) @ of_label.affine, corners)
+    return float(np.abs(mapped - corners).max())
 
 
 def is_same_grid(first: Geometry, second: Geometry) -> bool:

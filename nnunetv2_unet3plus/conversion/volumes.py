@@ -117,7 +117,11 @@ class ItkFile:
         header = self._header("label")
         fields = {key: header.GetMetaData(key) for key in header.GetMetaDataKeys()}
         numbers = [match[1] for key in fields if (match := re.fullmatch(r"Segment(\d+)_LabelValue", key))]
-        return {int(fields[f"Segment{n}_LabelValue"]): fields.get(f"Segment{n}_Name", "") for n in numbers}
+        try:
+            return {int(fields[f"Segment{n}_LabelValue"]): fields.get(f"Segment{n}_Name", "") for n in numbers}
+        except ValueError as error:
+            text = "the values of its segments are no whole numbers; save it again"
+            raise FaultyFileError(self.path, "label", "unreadable", text) from error
 
     def _header(self, about: str) -> sitk.ImageFileReader:
         silence()
@@ -130,8 +134,8 @@ class ItkFile:
         return reader
 
     def _unreadable(self, about: str, error: Exception) -> FaultyFileError:
-        text = f"cannot be read ({reason_of(error, [self.path])}); replace the file by a good copy"
-        return FaultyFileError(self.path, about, "unreadable", text)
+        text, reason = "cannot be read; replace the file by a good copy", reason_of(error, [self.path])
+        return FaultyFileError(self.path, about, "unreadable", text, f" ({reason})")
 
 
 @dataclass(frozen=True)

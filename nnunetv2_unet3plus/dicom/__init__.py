@@ -29,8 +29,10 @@ def require_library() -> None:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM by its name or its first bytes."""
+    """Whether a file is DICOM by its name or its first bytes, which some exports leave out the preamble of."""
     if path.suffix.lower() in (".dcm", ".ima"):
         return True
     with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+        head = file.read(132)
+    is_cut_off = not head and not path.suffix  # as a copy that was stopped leaves it
+    return head[128:] == b"DICM" or head[:2] in (b"\x02\x00", b"\x08\x00") or is_cut_off

@@ -18,6 +18,9 @@ SAME_DIRECTION = 1e-3
 UNEVEN = 0.02
 """Of the slice spacing, how far the distance of two neighbours may be from it; positions are often rounded."""
 
+NOT_A_DIRECTION = 1e-2
+"""How far lengths of directions may be from 1 and their scalar product from 0: above what exports round to."""
+
 _RIGHT_ANGLES = 1e-4
 
 
@@ -27,26 +30,44 @@ class Slice(NamedTuple):
     Attributes:
         path: Its file.
         uid: The SOP instance's.
-        series_number: Of its series, as the scanner counts; may be empty.
-        number: Its own, as the scanner counts.
+        frame: The frame of reference's; empty if the header does not say.
+        patient: Number and name of the patient.
+        acquisition: Which of the scanner's runs it is of; 0 if the header does not say.
+        number: Its own, as the scanner counts; 0 if the header does not say.
         position: Of the first pixel's centre, LPS mm; empty if the header does not say.
         orientation: Directions of the rows, then of the columns; empty if the header does not say.
         spacing: Millimetres between rows, then between columns; empty if the header does not say.
         size: Columns, rows.
-        samples: Values a pixel.
+        is_grey: Bright is much, in one value a pixel, without a table.
         slope: Of the intensities.
+        intercept: Of the intensities.
     """
 
     path: Path
     uid: str
-    series_number: str
+    frame: str
+    patient: str
+    acquisition: int
     number: int
     position: tuple[float, ...]
     orientation: tuple[float, ...]
     spacing: tuple[float, ...]
     size: tuple[int, int]
-    samples: int
+    is_grey: bool
     slope: float
+    intercept: float
+
+
+class Reference(NamedTuple):
+    """What a mask says it was drawn on.
+
+    Attributes:
+        series: The series instance's UID; None if it does not say.
+        frame: The frame of reference's UID; None if it does not say.
+    """
+
+    series: str | None
+    frame: str | None
 
 
 @dataclass(frozen=True)
@@ -75,6 +96,12 @@ class DicomSeries:
         """Columns, rows, slices."""
         return (*self.slices[0].size, len(self.slices))
 
+    def is_meant_by(self, reference: Reference) -> bool:
+        """Whether a mask was drawn on this series or, where anonymisation has changed its name, in its frame."""
+        if reference.series in (None, self.uid):
+            return True
+        return reference.frame is not None and reference.frame == self.slices[0].frame
+
     def in_order(self) -> list[Slice]:
         """The slices along the normal of their rows and columns."""
         along = np.cross(self.slices[0].orientation[:3], self.slices[0].orientation[3:])
@@ -86,6 +113,19 @@ class DicomSeries:
         Raises:
             FaultyFileError: If slices are missing, twice there, or not parallel, or lean too far (tilted gantry).
         """
+        affine = self.affine(about)
+        self._warn_of_gaps(about, findings)
+        axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+        if np.abs(axes.T @ axes - np.eye(3)).max() > _RIGHT_ANGLES:
+            return straightened(self.size(about), affine, self.path, about, findings)
+        return from_affine(self.size(about), affine)
+
+    def affine(self, about: str = "image") -> np.ndarray:
+        """NIfTI's 4 x 4 matrix of the slices as they are, be they leaning: what masks were drawn on.
+
+        Raises:
+            FaultyFileError: As `geometry`, but for leaning slices.
+        """
         self._check_alike(about)
         slices = self.in_order()
         positions = np.array([part.position for part in slices])
@@ -95,11 +135,7 @@ class DicomSeries:
         affine[:3, 0], affine[:3, 1] = rows * between_columns, columns * between_rows
         affine[:3, 2] = self._step(positions, about)
         affine[:3, 3] = positions[0]
-        affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
-        axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-        if np.abs(axes.T @ axes - np.eye(3)).max() > _RIGHT_ANGLES:
-            return straightened(self.size(about), affine, self.path, about, findings)
-        return from_affine(self.size(about), affine)
+        return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
 
     def voxels(self, about: str, findings: list[Finding]) -> np.ndarray:
         """Hounsfield units.
@@ -108,18 +144,22 @@ class DicomSeries:
             FaultyFileError: If a file is truncated, damaged, or compressed in a way that GDCM does not know.
         """
         silence()
+        for part in self.slices:
+            check_complete(part, self.path, about)
         reader = sitk.ImageSeriesReader()
         reader.SetFileNames([str(part.path) for part in self.in_order()])
-        if any(part.slope % 1 for part in self.slices):
-            reader.SetOutputPixelType(sitk.sitkFloat32)
+        is_whole = all(part.slope % 1 == part.intercept % 1 == 0 for part in self.slices)
+        # ITK would give all slices the type that is enough for the first
+        reader.SetOutputPixelType(sitk.sitkInt32 if is_whole else sitk.sitkFloat32)
         try:
-            voxels = sitk.GetArrayFromImage(reader.Execute()).T
+            image = reader.Execute()
         except (RuntimeError, MemoryError) as error:
-            text = f"a slice cannot be read: {reason_of(error, self.files)}; export the series again"
-            raise FaultyFileError(self.path, about, "unreadable", text) from error
-        limits = np.iinfo(np.int16)  # GDCM makes room for all that the slope and intercept could give
-        fits = voxels.dtype.kind in "iu" and limits.min <= voxels.min() and voxels.max() <= limits.max
-        return voxels.astype(np.int16, copy=False) if fits else voxels
+            text, reason = "a slice cannot be read; export the series again", reason_of(error, self.files)
+            raise FaultyFileError(self.path, about, "unreadable", text, f" ({reason})") from error
+        voxels = sitk.GetArrayViewFromImage(image).T  # no copy of all the series but the one that is kept
+        limits = np.iinfo(np.int16)
+        fits = is_whole and limits.min <= voxels.min() and voxels.max() <= limits.max
+        return voxels.astype(np.int16) if fits else voxels.copy(order="K")
 
     def _check_alike(self, about: str) -> None:
         """That the slices lie parallel, on equal grids."""
@@ -132,8 +172,16 @@ class DicomSeries:
         if without := sum(length != (3, 6, 2) for length in lengths):
             text = f"{without} of {len(lengths)} slices do not say where they lie; export the original axial series"
             raise refuse("no position", text)
-        if any(part.samples != 1 for part in self.slices):
-            raise refuse("not one volume", "its slices are colour pictures; export the original series")
+        if not all(part.is_grey for part in self.slices):
+            text = "its slices are colour or inverted pictures, or come with a table; export the original series"
+            raise refuse("not one volume", text)
+        if len({part.patient for part in self.slices}) > 1:
+            raise refuse("several patients", "slices of several patients in one series; export it again")
+        numbers = [
+            (*part.position, *part.orientation, *part.spacing, part.slope, part.intercept) for part in self.slices
+        ]
+        if not np.isfinite(numbers).all() or min(first.spacing) <= 0:
+            raise refuse("impossible header", "positions, spacings or slopes cannot be; export the series again")
         if len(sizes := Counter(part.size for part in self.slices)) > 1:
             shown = " and ".join(f"{columns} x {rows}" for columns, rows in sizes)
             raise refuse("mixed sizes", f"slices of {shown} pixels in one series; move away those that do not belong")
@@ -143,39 +191,75 @@ class DicomSeries:
         if _apart([part.spacing for part in self.slices], first.spacing):
             text = "slices of several pixel spacings in one series; move away those that do not belong"
             raise refuse("mixed sizes", text)
-        if not np.isfinite([part.position for part in self.slices]).all() or min(first.spacing) <= 0:
-            raise refuse("impossible header", "positions or spacings cannot be; export the series again")
+        directions = np.reshape(first.orientation, (2, 3))
+        if np.abs(directions @ directions.T - np.eye(2)).max() > NOT_A_DIRECTION:
+            raise refuse("impossible header", "its rows and columns are no directions; export the series again")
         if len(self.slices) < 2:
             raise refuse("missing slices", "a single slice is no volume; export the whole series")
+
+    def _warn_of_gaps(self, about: str, findings: list[Finding]) -> None:
+        """Where the scanner has counted by twos or threes, the slices between may not have been exported."""
+        steps = np.diff([part.number for part in self.in_order()])
+        if len(steps) and abs(steps[0]) > 1 and (steps == steps[0]).all():
+            text = f"its slices are numbered in steps of {abs(int(steps[0]))}: look whether those between are missing"
+            findings.append(Finding("warning", about, "missing slices?", text))
 
     def _step(self, positions: np.ndarray, about: str) -> np.ndarray:
         """From one slice to the next, mm; positions `(slices, 3)` in order."""
         steps = np.diff(positions, axis=0)
         distances = np.linalg.norm(steps, axis=1)
         usual = float(np.median(distances))
-        if distances.min() <= UNEVEN * usual:
-            text = f"{int((distances <= UNEVEN * usual).sum()) + 1} slices at one place; move away all but one copy"
+        if (again := int((distances <= UNEVEN * distances.max()).sum())) > 0:
+            text = f"{again} slices lie where another does; move away all but one copy"
             raise FaultyFileError(self.path, about, "slices twice", text)
-        mean = (positions[-1] - positions[0]) / len(steps)
-        if np.abs(distances - usual).max() > UNEVEN * usual:
-            missing = np.rint(distances / usual) - 1
-            whole = np.abs(distances / usual - np.rint(distances / usual)).max() <= UNEVEN
-            if whole and missing.sum():
-                where = int(np.argmax(missing))
-                text = (
-                    f"{int(missing.sum())} slices are missing, the first behind slice {where + 1} of {len(positions)}; "
-                    "export the series again"
-                )
-                raise FaultyFileError(self.path, about, "missing slices", text)
+        changes = np.diff([part.acquisition for part in self.in_order()]) != 0
+        if changes.sum() > len({part.acquisition for part in self.slices}) and changes.sum() > len(changes) / 2:
+            text = "slices of several acquisitions lie between one another; export them as series of their own"
+            raise FaultyFileError(self.path, about, "several acquisitions", text)
+        missing = np.rint(distances / usual) - 1
+        is_uneven = np.abs(distances - usual).max() > UNEVEN * usual
+        is_whole = np.abs(distances / usual - np.rint(distances / usual)).max() <= UNEVEN
+        if is_uneven and is_whole and 0 < missing.sum() <= len(positions):
+            text = (
+                f"{int(missing.sum())} slices are missing, the first behind slice {int(np.argmax(missing > 0)) + 1} of "
+                f"{len(positions)}; export the series again"
+            )
+            raise FaultyFileError(self.path, about, "missing slices", text)
+        if is_uneven:
             text = (
                 f"the distance of its slices goes from {distances.min():.3g} to {distances.max():.3g} mm; slices are "
                 "missing, or two series are one: export the series again"
             )
             raise FaultyFileError(self.path, about, "uneven slices", text)
+        mean = (positions[-1] - positions[0]) / len(steps)
         if np.linalg.norm(steps - mean, axis=1).max() > UNEVEN * usual + 1e-2:
             text = "its slices do not lie on one line; export the original axial series"
             raise FaultyFileError(self.path, about, "uneven slices", text)
         return mean
+
+
+def check_complete(part: Slice, folder: Path, about: str) -> None:
+    """Checks that a slice that is not compressed has all its pixels; GDCM makes up those that are missing.
+
+    Raises:
+        FaultyFileError: If it has not.
+    """
+    from pydicom import dcmread
+
+    from nnunetv2_unet3plus.dicom.damage import DAMAGE, quiet
+
+    try:
+        with quiet():
+            header = dcmread(part.path, specific_tags=["BitsAllocated", "PixelData"], force=True)
+            syntax = header.file_meta.get("TransferSyntaxUID")
+            is_packed = syntax is not None and (syntax.is_compressed or syntax.is_deflated)
+            has, needs = len(header.PixelData), part.size[0] * part.size[1] * header.BitsAllocated // 8
+    except DAMAGE as error:
+        text = "a slice cannot be read; export the series again"
+        raise FaultyFileError(folder, about, "unreadable", text, f" ({part.path.name}: {error})") from error
+    if has < needs and not is_packed:
+        text = f"a slice cannot be read, {has} of the {needs} bytes of its pixels are there; export the series again"
+        raise FaultyFileError(folder, about, "unreadable", text, f" ({part.path.name})")
 
 
 def _apart(values: list[tuple[float, ...]], first: tuple[float, ...]) -> bool:

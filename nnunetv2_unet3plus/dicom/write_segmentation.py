@@ -1,7 +1,9 @@
 """Masks as a DICOM-SEG that refers to the series they were made of."""
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from io import BytesIO
 from typing import BinaryIO
 
 import highdicom as hd
@@ -13,7 +15,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from nnunetv2_unet3plus.conversion.hospital.organs import synonyms, words_of
-from nnunetv2_unet3plus.dicom.damage import DAMAGE
+from nnunetv2_unet3plus.dicom.damage import DAMAGE, quiet
 from nnunetv2_unet3plus.dicom.series import DicomSeries
 from nnunetv2_unet3plus.errors import UserError
 
@@ -26,18 +28,19 @@ _CODES = {
     "kidney": codes.SCT.Kidney,
 }
 _TUMOUR_WORDS = {"tumour", "tumor", "lesion", "neoplasm", "metastasis", "cancer"}
-# What the standard wants to be there, though it may be empty; who removes names from scans often removes them whole.
-_MAY_BE_EMPTY = (
-    "PatientID",
-    "PatientName",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-)
+# What the standard wants to be there, though it may be empty, and its form; who removes names from scans often removes
+# them whole, or writes what is none.
+_MAY_BE_EMPTY = {
+    "PatientID": r".{0,64}",
+    "PatientName": r".{0,324}",
+    "PatientBirthDate": r"(\d{8})?",
+    "PatientSex": r"[MFO]?",
+    "StudyDate": r"(\d{8})?",
+    "StudyTime": r"(\d{2,6}(\.\d{1,6})?)?",
+    "StudyID": r".{0,16}",
+    "AccessionNumber": r".{0,16}",
+    "ReferringPhysicianName": r".{0,324}",
+}
 
 
 def write_segmentation(
@@ -55,7 +58,8 @@ def write_segmentation(
         UserError: If the series' headers lack what a DICOM-SEG needs.
     """
     try:
-        segmentation = _segmentation(voxels, series, labels)
+        with quiet():
+            segmentation = _segmentation(voxels, series, labels)
     except DAMAGE as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         hint = "export it again, or prepare it as a NIfTI file"
@@ -66,7 +70,7 @@ def write_segmentation(
 def _segmentation(voxels: np.ndarray, series: DicomSeries, labels: Mapping[str, tuple[int, ...]]) -> Segmentation:
     masks = np.stack([np.isin(voxels, values) for values in labels.values()], axis=-1)
     return Segmentation(
-        source_images=[_source(part.path) for part in series.in_order()],
+        source_images=_sources(series),
         pixel_array=masks.transpose(2, 1, 0, 3),
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=_descriptions(list(labels)),
@@ -82,14 +86,31 @@ def _segmentation(voxels: np.ndarray, series: DicomSeries, labels: Mapping[str, 
     )
 
 
-def _source(path: object) -> Dataset:
-    header = dcmread(str(path), stop_before_pixels=True)
-    for name in _MAY_BE_EMPTY:
-        if name not in header:
-            setattr(header, name, "")
-    if not header.get("SpecificCharacterSet", "ASCII"):
-        del header.SpecificCharacterSet  # empty means ASCII, which highdicom wants to be said by leaving it out
-    return header
+def check_referable(series: DicomSeries) -> None:
+    """Tries whether a DICOM-SEG can refer to a series, which asks for more of its headers than reading it does.
+
+    Raises:
+        UserError: If not.
+    """
+    voxels = np.zeros(series.size("image"), np.uint8)
+    voxels[0, 0, 0] = 1
+    write_segmentation(BytesIO(), voxels, series, {"mask": (1,)})
+
+
+def _sources(series: DicomSeries) -> list[Dataset]:
+    """The slices' headers, of which exports get much wrong that a DICOM-SEG copies or compares."""
+    headers: list[Dataset] = [dcmread(part.path, stop_before_pixels=True, force=True) for part in series.in_order()]
+    for header in headers:
+        header.decode()  # by the character set it has; what is written is in UTF-8
+        header.SpecificCharacterSet = "ISO_IR 192"
+        header.Modality = "CT"
+        header.ImageOrientationPatient = headers[0].ImageOrientationPatient
+        for name, form in _MAY_BE_EMPTY.items():
+            if name not in header or not re.fullmatch(form, str(header[name].value)):
+                setattr(header, name, "")
+        if not header.get("SliceThickness"):
+            header.SliceThickness = float(f"{np.linalg.norm(series.affine()[:3, 2]):.6g}")
+    return headers
 
 
 def _descriptions(names: Sequence[str]) -> list[SegmentDescription]:

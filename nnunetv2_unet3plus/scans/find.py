@@ -6,9 +6,10 @@ from pathlib import Path
 from nnunetv2_unet3plus.conversion.description import Case
 from nnunetv2_unet3plus.conversion.pairing import archives_in, visible_files
 from nnunetv2_unet3plus.conversion.volumes import ITK_ENDINGS, NIFTI_ENDINGS, Unusable, Volume, volume_file
-from nnunetv2_unet3plus.dicom import is_dicom, require_library
+from nnunetv2_unet3plus.dicom import ENHANCED, is_dicom, require_library
 from nnunetv2_unet3plus.errors import UserError
 
+_IN_ONE_FILE = {".mhd": ".mha", ".nhdr": ".nrrd"}  # header and voxels apart would be two files to be moved as one
 _UNREADABLE = "cannot be read as DICOM; export it again"
 
 
@@ -58,11 +59,10 @@ def _series(dicom: list[Path]) -> list[tuple[Path, Volume]]:
 
     files = sort_files(dicom)
     found: list[tuple[Path, Volume]] = [(min(each.files), each) for each in files.series]
-    found += [
-        (path, Unusable(path, "unreadable", "cannot be read as DICOM; export it again")) for path in files.unreadable
-    ]
-    text = "an enhanced CT in a single file; make a NIfTI file of it with dcm2niix"
-    return found + [(path, Unusable(path, "enhanced CT", text)) for path in files.enhanced]
+    if files.others:
+        print(f"{len(files.others)} DICOM files are of no CT volume (localizers, other modalities, reports): left out")
+    found += [(path, Unusable(path, "unreadable", _UNREADABLE)) for path in files.unreadable]
+    return found + [(path, Unusable(path, "enhanced CT", ENHANCED)) for path in files.enhanced]
 
 
 def _named(found: list[tuple[Path, Volume]], folder: Path) -> list[Scan]:
@@ -70,16 +70,17 @@ def _named(found: list[tuple[Path, Volume]], folder: Path) -> list[Scan]:
     taken: set[Path] = set()
     for number, (path, volume) in enumerate(found, start=1):
         is_file = path == volume.path
-        mask = path.relative_to(folder) if is_file else _free(volume.path.relative_to(folder), taken)
+        wanted = path.relative_to(folder) if is_file else volume.path.relative_to(folder) / "segmentation.dcm"
+        mask = _free(wanted.with_suffix(_IN_ONE_FILE.get(wanted.suffix.lower(), wanted.suffix)), taken)
         taken.add(mask)
         scans.append(Scan(Case(f"scan_{number:03d}", volume), mask, () if is_file else volume.files))
     return scans
 
 
-def _free(folder: Path, taken: set[Path]) -> Path:
-    """A name for a DICOM-SEG in a folder that may hold several series."""
-    mask, number = folder / "segmentation.dcm", 1
+def _free(wanted: Path, taken: set[Path]) -> Path:
+    """The name wanted or, as of several series in a folder, one with a number behind it."""
+    mask, number = wanted, 1
     while mask in taken:
         number += 1
-        mask = folder / f"segmentation_{number}.dcm"
+        mask = wanted.with_name(f"{wanted.stem}_{number}{wanted.suffix}")
     return mask

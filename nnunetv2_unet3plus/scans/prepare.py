@@ -16,6 +16,7 @@ from nnunetv2_unet3plus.conversion.nifti import write_nifti
 from nnunetv2_unet3plus.conversion.report import refusal, summary
 from nnunetv2_unet3plus.conversion.target import check_outside
 from nnunetv2_unet3plus.conversion.workers import results_of
+from nnunetv2_unet3plus.dicom.series import DicomSeries
 from nnunetv2_unet3plus.errors import UserError
 from nnunetv2_unet3plus.scans.find import Scan, find_scans
 from nnunetv2_unet3plus.scans.folder import filling
@@ -48,6 +49,10 @@ def run(args: argparse.Namespace) -> int:
         prepared = [scan for scan in scans if scan.case.name not in refused]
         if not prepared:
             raise UserError(f"{args.scans}: no scan could be prepared; correct what was refused above")
+        names = {f"{scan.case.name}_0000.nii.gz" for scan in prepared}
+        for path in args.output.glob("scan_*_0000.nii.gz"):  # an earlier run, of more scans, may have been stopped
+            if path.name not in names:
+                path.unlink()
         write_text(args.output / KEY, staging, _key(prepared, args.scans, args.orientation))
     print(
         f"{args.output} holds {len(prepared)} scans. Next: nnUNetv2_predict -i {args.output} -o MASKS ..., then "
@@ -65,8 +70,22 @@ def _prepare(scan: Scan, folder: Path, staging: Path, wishes: Wishes) -> Outcome
         voxels, _, geometry = read_case(scan.case, _NO_LABELS, wishes, findings)
     except FaultyFileError as error:
         return Outcome(scan.case.name, (*findings, error.finding), str(error))
+    if isinstance(scan.case.image, DicomSeries):
+        findings += _unreferable(scan.case.image)
     publish(stage(path, staging, lambda stream: write_nifti(stream, voxels, geometry)), path)
     return Outcome(scan.case.name, tuple(findings))
+
+
+def _unreferable(series: DicomSeries) -> list[Finding]:
+    """Better told before nnU-Net works on it than after."""
+    from nnunetv2_unet3plus.dicom.write_segmentation import check_referable
+
+    try:
+        check_referable(series)
+    except UserError as error:
+        text = "restore-masks will not be able to make a DICOM-SEG for it; prepare it as a NIfTI file for that"
+        return [Finding("warning", "image", "no DICOM-SEG", text, f" ({error})")]
+    return []
 
 
 def _key(scans: Sequence[Scan], source: Path, axes: str | None) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813 - its usual name
 from tqdm import tqdm
 
+from nnunetv2_unet3plus.conversion import options
 from nnunetv2_unet3plus.conversion.atomic import publish, stage
 from nnunetv2_unet3plus.conversion.description import Case, Wishes
 from nnunetv2_unet3plus.conversion.headers import Grids, in_order, read_headers
@@ -81,8 +82,13 @@ def _find_masks(folder: Path, prepared: Path, output: Path) -> list[Mask]:
             (name, source / entry["scan"], tuple(source / path for path in entry["slices"]), output / entry["mask"])
             for name, entry in key["scans"].items()
         ]
-    except (LookupError, TypeError, AttributeError) as error:
+        if axes is not None:
+            axes = options.axes(axes)
+        inside = all(path.resolve().is_relative_to(output.resolve()) for *_, path in entries)
+    except (LookupError, TypeError, AttributeError, argparse.ArgumentTypeError) as error:
         raise UserError(f"{prepared / KEY} is damaged; run unet3plus prepare-scans again") from error
+    if not inside:
+        raise UserError(f"{prepared / KEY} names masks outside of {output}; run unet3plus prepare-scans again")
     for path in (folder, prepared, source):
         check_outside(output, path)
     if not folder.is_dir():
@@ -115,14 +121,17 @@ def _read_labels(folder: Path) -> dict[str, tuple[int, ...]]:
     content = _read_json(path, "copy it from the model's folder: it names the structures")
     try:
         labels = {str(name): tuple(np.ravel(values).astype(int).tolist()) for name, values in content["labels"].items()}
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{path} is damaged; copy it from the model's folder") from error
-    return {name: values for name, values in labels.items() if values != (0,) and name != "ignore"}
+    foreground = {name: values for name, values in labels.items() if values != (0,) and name != "ignore"}
+    if not foreground:
+        raise UserError(f"{path} names nothing but background; copy it from the model's folder")
+    return foreground
 
 
 def _read_json(path: Path, hint: str) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; {hint}") from error
     except OSError as error:
@@ -138,6 +147,10 @@ def _restore(mask: Mask, staging: Path, labels: Mapping[str, tuple[int, ...]]) -
     voxels = _on_scan(volume_file(mask.path), grids)
     mask.restored.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(scan, DicomSeries):
+        known = {0, *(value for values in labels.values() for value in values)}
+        if strange := sorted(set(np.unique(voxels).tolist()) - known):
+            text = f"holds {strange[0]}, which the dataset.json beside it does not name; copy that of the model"
+            raise UserError(f"{mask.path}: {text}")
         from nnunetv2_unet3plus.dicom.write_segmentation import write_segmentation
 
         write = partial(write_segmentation, voxels=voxels, series=scan, labels=labels)
@@ -167,9 +180,9 @@ def _on_scan(mask: Volume, grids: Grids) -> np.ndarray:
     if differing := differences(grids.written, mask.geometry("label", [])):
         text = f"its {' and '.join(differing)} differ from the scan's; give the masks of these very scans"
         raise UserError(f"{mask.path}: {text}")
-    encoded = voxels.astype(np.uint8)
-    if not np.array_equal(encoded, voxels):
+    if not np.isin(voxels, np.arange(256)).all():
         raise UserError(f"{mask.path}: values other than 0 to 255; give the folder with nnUNetv2_predict's masks")
+    encoded = voxels.astype(np.uint8)
     if grids.order is None:
         return encoded
     back = np.empty_like(grids.order)
@@ -199,7 +212,7 @@ def _write_itk(mask: Mask, voxels: np.ndarray, staging: Path) -> None:
     image.SetSpacing(reader.GetSpacing())
     image.SetOrigin(reader.GetOrigin())
     image.SetDirection(reader.GetDirection())
-    staged = staging / f"{mask.name}{mask.scan.suffix}"
+    staged = staging / f"{mask.name}{mask.restored.suffix}"
     try:
         sitk.WriteImage(image, str(staged), useCompression=True)
     except RuntimeError as error:

@@ -9,10 +9,10 @@ from pydicom import dcmread
 from nnunetv2_unet3plus.conversion.findings import FaultyFileError
 from nnunetv2_unet3plus.dicom.files import sort_files
 from nnunetv2_unet3plus.dicom.segmentation import DicomSegmentation
-from nnunetv2_unet3plus.dicom.segmentation import referenced_series as of_segmentation
+from nnunetv2_unet3plus.dicom.segmentation import reference as of_segmentation
 from nnunetv2_unet3plus.dicom.series import DicomSeries
 from nnunetv2_unet3plus.dicom.structures import Structure
-from nnunetv2_unet3plus.dicom.structures import referenced_series as of_structures
+from nnunetv2_unet3plus.dicom.structures import reference as of_structures
 from tests.dicom.made_up import ORIGIN, SPACING, mask, scan, write_segmentation, write_series, write_structures
 
 
@@ -38,7 +38,7 @@ def test_segmentation(tmp_path, series, organ):
     volume = DicomSegmentation(path, series, organ)
     assert volume.geometry("label", []) == series.geometry("image", [])
     np.testing.assert_array_equal(volume.voxels("label", []), mask())
-    assert of_segmentation(path) == series.uid
+    assert of_segmentation(path) == (series.uid, series.slices[0].frame)
 
 
 @pytest.mark.parametrize("kept", [1, 2])
@@ -69,15 +69,15 @@ def test_segmentation_reaches_out(tmp_path, series):
 
 def test_structure_by_hand(tmp_path, series):
     hollow = [in_mm(box(1.5, 8.5, 2.5, 7.5), 2), in_mm(box(3.5, 5.5, 3.5, 5.5), 2)]
-    two_parts = [in_mm(box(0.6, 3.4, 0.6, 2.4), 4), in_mm(box(6.6, 9.4, 5.6, 8.4), 4)]
+    two_parts = [in_mm(box(0.6, 3.4, 0.6, 2.4), 3), in_mm(box(6.6, 9.4, 5.6, 8.4), 3)]
     path = write_structures(tmp_path / "rt.dcm", series.files, {"BODY": [], "Foie": hollow + two_parts})
     expected = np.zeros(series.size("label"), np.uint8)
     expected[2:9, 3:8, 2] = 1
     expected[4:6, 4:6, 2] = 0
-    expected[1:4, 1:3, 4] = 1
-    expected[7:10, 6:9, 4] = 1
+    expected[1:4, 1:3, 3] = 1
+    expected[7:10, 6:9, 3] = 1
     np.testing.assert_array_equal(Structure(path, series, "liver").voxels("label", []), expected)
-    assert of_structures(path) == series.uid
+    assert of_structures(path).series == series.uid
 
 
 def test_structure_of_a_circle(tmp_path, series):

@@ -294,3 +294,81 @@ def test_spacing_of_dicom(tmp_path, capsys):
     run(capsys, "prepare-scans", tmp_path / "scans", "-o", tmp_path / "prepared")
     image = sitk.ReadImage(str(tmp_path / "prepared" / "scan_001_0000.nii.gz"))
     np.testing.assert_allclose(image.GetSpacing(), SPACING, rtol=1e-6)
+
+
+def test_voxels_beside_their_header(tmp_path, capsys):
+    """The mask comes in one file, however the scan was stored."""
+    for name in ("a.mhd", "b.nhdr"):
+        (tmp_path / "scans").mkdir(exist_ok=True)
+        sitk.WriteImage(sitk.GetImageFromArray(sources.scan(4).T), str(tmp_path / "scans" / name))
+    prepared, masks, restored = tmp_path / "prepared", tmp_path / "masks", tmp_path / "restored"
+    assert run(capsys, "prepare-scans", tmp_path / "scans", "-o", prepared)[0] == 0
+    predict(prepared, masks)
+    assert run(capsys, "restore-masks", masks, "--scans", prepared, "-o", restored)[0] == 0
+    assert sorted(path.name for path in restored.iterdir()) == ["a.mha", "b.nrrd"]
+    for path in restored.iterdir():
+        voxels = sitk.GetArrayFromImage(sitk.ReadImage(str(path))).T
+        np.testing.assert_array_equal(voxels, expected(sources.scan(4)))
+
+
+def odd_values(slices):
+    for header in slices:
+        header.PatientBirthDate, header.StudyDate, header.StudyTime = "1920-07-25", "01.01.2026", "12:00"
+        header.PatientSex, header.SpecificCharacterSet = "male", "\\ISO 2022 IR 87"
+        del header.SliceThickness, header.Modality
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom's, about what is written here
+def test_odd_headers_and_names_in_any_script(tmp_path, capsys):
+    write_series(tmp_path / "scans", scan(5), odd_values)
+    prepared, masks, restored = tmp_path / "prepared", tmp_path / "masks", tmp_path / "restored"
+    code, out, _ = run(capsys, "prepare-scans", tmp_path / "scans", "-o", prepared)
+    assert code == 0
+    assert "no DICOM-SEG" not in out
+    predict(prepared, masks, {"background": 0, "肝臓": 1, "Größe": 2})
+    assert run(capsys, "restore-masks", masks, "--scans", prepared, "-o", restored)[0] == 0
+    assert segment_names(restored / "segmentation.dcm") == {1: "肝臓", 2: "Größe"}
+
+
+def test_scans_of_an_earlier_run_do_not_stay(tmp_path, capsys):
+    folder, prepared = tmp_path / "scans", tmp_path / "prepared"
+    for name in "ac":
+        sources.write(folder / f"{name}.nii.gz", sources.scan(1))
+    sources.write(folder / "b.nii.gz", np.full(sources.SIZE, np.nan, np.float32))
+    assert run(capsys, "prepare-scans", folder, "-o", prepared)[0] == 2
+    (folder / "b.nii.gz").unlink()
+    assert run(capsys, "prepare-scans", folder, "-o", prepared)[0] == 0
+    assert [path.name for path in sorted(prepared.glob("*.gz"))] == ["scan_001_0000.nii.gz", "scan_002_0000.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [("orientation", "XYZ", "scans.json is damaged"), ("mask", "../escaped.nii.gz", "names masks outside of")],
+)
+def test_keys_changed_by_hand(predicted, capsys, key, value, words):
+    path = predicted / "prepared" / "scans.json"
+    content = json.loads(path.read_text())
+    (content if key in content else content["scans"]["scan_001"])[key] = value
+    path.write_text(json.dumps(content))
+    options = ("--scans", predicted / "prepared", "-o", predicted / "restored")
+    code, _, error = run(capsys, "restore-masks", predicted / "masks", *options)
+    assert code == 2
+    assert words in error
+    assert not (predicted / "escaped.nii.gz").exists()
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ({}, "names nothing but background"),
+        ({"background": 0}, "names nothing but background"),
+        ({"background": 0, "a": 99999999999999999999}, "is damaged"),
+        ({"background": 0, "a": 7}, "holds 1, which the dataset.json beside it does not name"),
+    ],
+)
+def test_labels_of_another_model(predicted, capsys, labels, words):
+    (predicted / "masks" / "dataset.json").write_text(json.dumps({"labels": labels}))
+    options = ("--scans", predicted / "prepared", "-o", predicted / "restored")
+    code, _, error = run(capsys, "restore-masks", predicted / "masks", *options)
+    assert code == 2
+    assert words in error

@@ -1,9 +1,11 @@
 """All patients of a folder, as cases whose names do not tell who they are."""
 
+import codecs
 import csv
 import hashlib
 import io
 import os
+import re
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +15,13 @@ from tqdm import tqdm
 
 from nnunetv2_unet3plus.conversion.atomic import publish, stage
 from nnunetv2_unet3plus.conversion.description import Case
-from nnunetv2_unet3plus.conversion.hospital.organs import NAMES, synonyms, words_of
-from nnunetv2_unet3plus.conversion.hospital.patient import find_scan_and_mask
+from nnunetv2_unet3plus.conversion.hospital.organs import english
+from nnunetv2_unet3plus.conversion.hospital.patient import find_patient, is_scan_or_mask
 from nnunetv2_unet3plus.conversion.pairing import archives_in, check_folder
 from nnunetv2_unet3plus.errors import UserError, explain
 
 _COLUMNS = ["case", "folder"]
+_CASE = re.compile(r"[a-z0-9_]+_[0-9]{3,6}")
 
 
 @dataclass(frozen=True)
@@ -45,27 +48,46 @@ def find_cohort(source: Path, organ: str, key: dict[str, str]) -> Cohort:
     Raises:
         UserError: If there are no patients, or a folder cannot be read.
     """
-    check_folder(source)
-    folders = {path.name: path for path in source.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))}
-    if packed := archives_in(source):
-        raise UserError(f"{source / packed[0]} is packed; unpack it into the patient's folder, or move it away")
-    if not folders:
-        raise UserError(
-            f"{source}: no folders in it; expected imagesTr and labelsTr of the Decathlon, or one folder a patient"
-        )
-    key = _extended(key, list(folders), short_name(organ))
+    folders = _patients(source)
+    key = _extended(key, list(folders), case_prefix(organ))
     cases = []
     for name, folder in tqdm(sorted(key.items()), "finding scans", unit="patient", disable=None):
         if folder in folders:
-            cases.append(Case(name, *find_scan_and_mask(folders[folder], organ)))
+            found = find_patient(folders[folder], organ)
+            cases.append(Case(name, found.scan, found.mask, tuple(found.findings), label_on_own_grid=True))
     return Cohort(tuple(cases), key)
 
 
-def short_name(organ: str) -> str:
-    """The organ in English where it is known, else as given, in letters that file names and nnU-Net allow."""
-    known = next((english for english in NAMES if synonyms(english) & synonyms(organ)), None)
-    plain = unicodedata.normalize("NFKD", known or "_".join(words_of(organ))).encode("ascii", "ignore").decode()
-    return plain or "organ"
+def _patients(source: Path) -> dict[str, Path]:
+    """Name -> folder.
+
+    Raises:
+        UserError: If something lies there that would be left out, or a patient would be there twice.
+    """
+    check_folder(source)
+    entries = sorted(path for path in source.iterdir() if not path.name.startswith(".") and path.name != "__MACOSX")
+    folders: dict[Path, Path] = {}
+    for path in entries:
+        if path.is_symlink() and not path.exists():
+            raise UserError(f"{path}: a link that leads nowhere; put the folder there or remove the link")
+        if path.is_dir() and (other := folders.setdefault(path.resolve(), path)) != path:
+            raise UserError(f"{path} and {other} are the same folder; keep one of them")
+    if packed := archives_in(source):
+        raise UserError(f"{source / packed[0]} is packed; unpack it into the patient's folder, or move it away")
+    loose = [path for path in entries if path.is_file() and is_scan_or_mask(path)]
+    if not folders:
+        hint = f"; put {loose[0].name} and what belongs to it into one" if loose else ""
+        expected = "imagesTr and labelsTr of the Decathlon, or one folder a patient"
+        raise UserError(f"{source}: no folders in it; expected {expected}{hint}")
+    if loose:
+        raise UserError(f"{loose[0]} lies beside the patients' folders; move it into one of them, or away")
+    return {path.name: path for path in folders.values()}
+
+
+def case_prefix(organ: str) -> str:
+    """What the names of cases begin with: `organs.english`, as far as file names may hold it."""
+    plain = unicodedata.normalize("NFKD", english(organ)).encode("ascii", "ignore").decode()
+    return "_".join(plain.split()) or "case"
 
 
 def _extended(key: dict[str, str], folders: list[str], prefix: str) -> dict[str, str]:
@@ -85,7 +107,8 @@ def read_key(path: Path) -> dict[str, str]:
     if not path.parent.is_dir():
         raise UserError(f"--id-map {path}: there is no folder {path.parent}; make it, or choose another file")
     try:
-        lines = list(csv.reader(io.StringIO(path.read_bytes().decode("utf-8", "surrogateescape"), newline="")))
+        text = path.read_bytes().removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+        lines = [line for line in csv.reader(io.StringIO(text, newline="")) if line]
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -93,7 +116,7 @@ def read_key(path: Path) -> dict[str, str]:
     except csv.Error:
         lines = []
     rows = lines[1:]
-    is_key = lines[:1] == [_COLUMNS] and all(len(row) == 2 and row[0].rpartition("_")[2].isdecimal() for row in rows)
+    is_key = lines[:1] == [_COLUMNS] and all(len(row) == 2 and _CASE.fullmatch(row[0]) for row in rows)
     if not is_key or any(len({row[column] for row in rows}) != len(rows) for column in (0, 1)):
         raise UserError(f"--id-map {path} is there and not of an earlier run; choose another file")
     return {row[0]: row[1] for row in rows}

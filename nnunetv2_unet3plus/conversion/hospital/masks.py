@@ -1,7 +1,6 @@
 """Masks of one organ in files of their own."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,30 +114,47 @@ class PngMask:
         return self.series.geometry("image", [])
 
     def voxels(self, about: str, findings: list[Finding]) -> np.ndarray:
-        """1 where a picture is not black, else 0.
+        """1 where a picture is not black or transparent, else 0.
 
         Raises:
-            FaultyFileError: If a picture cannot be read or has another size than the slices.
+            FaultyFileError: If a picture cannot be read, has another size than the slices, or other grey values than
+                black and one more; if their names do not number them.
         """
         counted = sorted(self.series.slices, key=lambda part: part.number)
-        picture_of = {part.uid: path for part, path in zip(counted, in_counted_order(self.pictures), strict=True)}
-        return np.stack([self._read(picture_of[part.uid]) for part in self.series.in_order()], axis=2)
+        picture_of = {part.uid: path for part, path in zip(counted, self._in_order(), strict=True)}
+        grey = np.stack([self._read(picture_of[part.uid]) for part in self.series.in_order()], axis=2)
+        if (values := np.unique(grey[grey > 0])).size > 1:
+            shown = ", ".join(map(str, values[:_SHOWN])) + (", ..." if values.size > _SHOWN else "")
+            text = f"the pictures hold the grey values {shown}, not black and one more; give the organ its own"
+            raise FaultyFileError(self.path, about, "several masks", text)
+        mask = (grey > 0).astype(np.uint8)
+        if 2 * int(mask.sum()) > mask.size:
+            text = "most of the pictures is not black, and was taken for the organ: look whether they are inverted"
+            findings.append(Finding("warning", about, "inverted?", text))
+        return mask
+
+    def _in_order(self) -> list[Path]:
+        """By that number in their names which is another in each."""
+        numbers = [[int(digits) for digits in re.findall(r"\d+", path.stem)] for path in self.pictures]
+        columns = list(zip(*numbers, strict=False))
+        telling = [column for column in columns if len(set(column)) == len(self.pictures)]
+        if not telling:
+            text = "the pictures' names do not number them; rename them, with the number of the slice at the end"
+            raise FaultyFileError(self.path, "label", "not numbered", text)
+        return [path for _, path in sorted(zip(telling[-1], self.pictures, strict=True))]
 
     def _read(self, path: Path) -> np.ndarray:
-        """One slice, indexed x, y."""
+        """One slice, grey values indexed x, y; what is transparent is black."""
         try:
             picture = np.asarray(imread(path))
         except (OSError, ValueError, SyntaxError) as error:
             text = "a picture cannot be read; replace it by a good copy"
             raise FaultyFileError(path, "label", "unreadable", text) from error
         if picture.ndim == 3:
-            picture = picture[..., :3].max(axis=2)
+            has_alpha = picture.shape[2] in (2, 4)
+            grey = picture[..., : picture.shape[2] - has_alpha].max(axis=2)
+            picture = np.where(picture[..., -1] > 0, grey, 0) if has_alpha else grey
         if picture.T.shape != self.series.slices[0].size:
             text = f"a picture has {picture.shape[1]} x {picture.shape[0]} pixels, which the slices have not"
             raise FaultyFileError(path, "label", "different size", f"{text}; replace it")
-        return (picture.T > 0).astype(np.uint8)
-
-
-def in_counted_order(pictures: Sequence[Path]) -> list[Path]:
-    """By the last number in their names; those without one by their names."""
-    return sorted(pictures, key=lambda path: (int((re.findall(r"\d+", path.stem) or ["0"])[-1]), path.name))
+        return picture.T.astype(np.uint16)

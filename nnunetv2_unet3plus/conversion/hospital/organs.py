@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from nnunetv2_unet3plus.conversion.findings import FaultyFileError, Finding
+from nnunetv2_unet3plus.errors import UserError
 
 Key = TypeVar("Key")
 
@@ -31,6 +32,11 @@ NAMES: Mapping[str, str] = {
     ),
 }
 
+_NOT_THE_ORGAN = (
+    "tumor tumors tumour tumours lesion lesions cyst cysts metastasis metastases met mets gtv ctv ptv itv prv margin "
+    "ring minus not no without ohne sans sin vessels bed dose"
+)
+
 _MASK_WORDS = (
     "mask masks label labels labelmap seg segm segmentation segmentations gt ground truth roi contour contours "
     "annotation annotations manual"
@@ -47,26 +53,34 @@ def words_of(name: str) -> list[str]:
 
 
 def synonyms(organ: str) -> frozenset[str]:
-    """Every word for an organ, as `words_of` gives them; an unknown organ has its own words only."""
+    """Every word for the organ in a name; none if it is not one of `NAMES`."""
     asked = set(words_of(organ))
     for names in NAMES.values():
         words = frozenset(words_of(names))
         if asked & words:
             return words
-    return frozenset(asked)
+    return frozenset()
 
 
 def matching(names: Mapping[Key, str], organ: str) -> list[Key]:
     """Those of the names that mean an organ.
 
-    The very name that was asked for, else those that say nothing but the organ, else all that have a word for it.
+    The very name that was asked for, else those that say nothing else, else all that have a word for it. What was asked
+    for beside the organ, as in `left kidney`, must be there as it is; a tumour of an organ, or what lies around it, is
+    not the organ.
     """
-    if same := [key for key, name in names.items() if name.strip().casefold() == organ.strip().casefold()]:
+    if same := [key for key, name in names.items() if _plainly(name) == _plainly(organ)]:
         return same
-    wanted = synonyms(organ)
-    words = {key: words_of(name) for key, name in names.items()}
-    exact = [key for key, of_name in words.items() if of_name and wanted.issuperset(of_name)]
-    return exact or [key for key, of_name in words.items() if wanted.intersection(of_name)]
+    any_of = synonyms(organ)
+    all_of = set(words_of(organ)) - any_of
+    words = {key: set(words_of(name)) for key, name in names.items()}
+    found = [key for key, of in words.items() if of and all_of <= of and (of & any_of or not any_of)]
+    exact = [key for key in found if words[key] <= all_of | any_of]
+    return exact or [key for key in found if words[key].isdisjoint(set(_NOT_THE_ORGAN.split()) - all_of)]
+
+
+def _plainly(name: str) -> str:
+    return " ".join(name.casefold().split())
 
 
 def choose(names: Mapping[Key, str], organ: str, path: Path, findings: list[Finding]) -> Key:
@@ -90,13 +104,36 @@ def choose(names: Mapping[Key, str], organ: str, path: Path, findings: list[Find
         text = f"{len(found)} structures have the {organ} in their names; rename all but one"
         raise FaultyFileError(path, "label", "several masks", text, listed)
     name = names[found[0]]
-    if name.strip().casefold() != organ.strip().casefold() and not synonyms(organ).issuperset(words_of(name)):
+    if _plainly(name) != _plainly(organ) and not set(words_of(name)) <= synonyms(organ) | set(words_of(organ)):
         text = f"the only structure with the {organ} in its name was taken; it says more than that"
         findings.append(Finding("warning", "label", "name", text, f": {name!r}"))
     return found[0]
 
 
-def is_mask_name(name: str) -> bool:
-    """Whether a file's name says that it holds a mask."""
-    words = set(words_of(name))
-    return not words.isdisjoint(_MASK_WORDS.split()) or any(words & synonyms(organ) for organ in NAMES)
+def is_mask_name(name: str, organ: str) -> bool:
+    """Whether a file's name says that it holds a mask: it says so, or names an organ."""
+    return says_mask(name) or bool(organs_in(name)) or bool(matching({0: name}, organ))
+
+
+def says_mask(name: str) -> bool:
+    """Whether a name has a word for masks in it."""
+    return not set(words_of(name)).isdisjoint(_MASK_WORDS.split())
+
+
+def organs_in(name: str) -> list[str]:
+    """The known organs that a name names, in English."""
+    return [organ for organ in NAMES if not synonyms(organ).isdisjoint(words_of(name))]
+
+
+def english(organ: str) -> str:
+    """The organ's English name where it is known, with what was asked for beside it: `left kidney`.
+
+    Raises:
+        UserError: If nothing is left of a name that nnU-Net could use.
+    """
+    known = next((name for name in NAMES if synonyms(name) == synonyms(organ)), None)
+    others = [word for word in words_of(organ) if word not in synonyms(organ)]
+    name = " ".join([*others, known] if known else others)
+    if not name or name in ("background", "ignore"):
+        raise UserError(f"--organ {organ!r}: not the name of an organ; give one such as spleen")
+    return name

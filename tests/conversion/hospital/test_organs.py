@@ -37,7 +37,11 @@ def test_every_language(name):
     ("names", "organ", "found"),
     [
         (["Liver", "Liver_PTV"], "liver", [0]),
-        (["Liver minus GTV", "BODY"], "liver", [0]),
+        (["Liver minus GTV", "Liver lesion", "PTV liver"], "liver", []),
+        (["Liver", "Liver tumor"], "liver tumor", [1]),
+        (["Right kidney"], "left kidney", []),
+        (["Niere links", "left Kidney", "left kidney cyst"], "left kidney", [1]),
+        (["Adrenal gland left", "Prostate gland"], "adrenal gland", [0]),
         (["Liver_1", "Liver_2"], "liver", [0, 1]),
         (["Liver_1", "Liver_2"], "Liver_2", [1]),
         (["sleeve", "delivery"], "liver", []),
@@ -68,6 +72,8 @@ def test_choice_refused(names, fault):
     assert caught.value.finding.fault == fault
 
 
-@pytest.mark.parametrize(("name", "answer"), [("scan", False), ("CT_seg", True), ("Leber", True), ("maskerade", False)])
+@pytest.mark.parametrize(
+    ("name", "answer"), [("scan", False), ("CT_seg", True), ("Leber", True), ("maskerade", False), ("Thymus 2", True)]
+)
 def test_mask_names(name, answer):
-    assert is_mask_name(name) is answer
+    assert is_mask_name(name, "thymus") is answer
