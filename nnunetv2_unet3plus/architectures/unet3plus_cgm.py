@@ -13,7 +13,7 @@ class UNet3PlusCGM(UNet3Plus):
     """UNet 3+ that first says which classes a patch holds, and segments only those.
 
     In training and with deep supervision nothing is gated, and the gate's logits are the last output. At inference
-    (evaluation mode without deep supervision) the gate guides the segmentation, see `Gating`, and a batch that holds
+    (evaluation mode without deep supervision) the gate guides the segmentation, see `Gating`, and a patch that holds
     nothing never reaches the decoder.
     """
 
@@ -49,7 +49,9 @@ class UNet3PlusCGM(UNet3Plus):
             return [*self.decoder(skips), self.gate(skips[-1]).unsqueeze(1)]
         if self.training:
             return self.decoder(skips)
-        return self.gatings[0](self.gate(skips[-1]), x.shape[2:], lambda: self.decoder(skips))
+        return self.gatings[0](
+            self.gate(skips[-1]), x.shape[2:], lambda patches: self.decoder([skip[patches] for skip in skips])
+        )
 
     def presence_logits(self, x: Tensor) -> Tensor:
         """The gate's answer `(B, 1, classes, 2)` alone, at the price of the encoder."""

@@ -18,7 +18,7 @@ class UNetSharpCGM(UNetSharp):
     In training and with deep supervision nothing is gated, and the gates' logits are the last output. At inference
     (evaluation mode without deep supervision) a full-resolution branch is guided by its own gate, and the segmentation
     by that of the deepest map, see `Gating`: with hard gating a class is absent where either says so, with soft gating
-    both logarithms are added. A batch in which the deepest map holds nothing never reaches the decoder.
+    both logarithms are added. A patch whose deepest map holds nothing never reaches the decoder.
     """
 
     def __init__(self, *args: Any, gating: Mode = "hard", **kwargs: Any) -> None:
@@ -66,7 +66,11 @@ class UNetSharpCGM(UNetSharp):
             return [*segmentations, self._ask(decoder.branches, maps)]
         if self.training:
             return decoder(skips)
-        return self.gatings[0](self._gate(self.deepest, skips[-1]), x.shape[2:], lambda: self._guided(skips))
+        return self.gatings[0](
+            self._gate(self.deepest, skips[-1]),
+            x.shape[2:],
+            lambda patches: self._guided([skip[patches] for skip in skips]),
+        )
 
     def _guided(self, skips: list[Tensor]) -> Tensor:
         """The segmentation by branches that have each asked their own gate."""

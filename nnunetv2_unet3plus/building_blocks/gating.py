@@ -33,6 +33,9 @@ DEFAULT_THRESHOLD = 0.5  # the paper's argmax
 
 Mode = Literal["hard", "soft"]
 
+Patches = Tensor | slice  # of a batch: which of them, `(B,)` bool, or all
+ALL = slice(None)
+
 
 @dataclass
 class SkippedPatches:
@@ -77,23 +80,31 @@ class Gating(nn.Module):
         self.count = SkippedPatches()
         finalize(self, self.count.report)  # after nnUNetv2_predict at the latest
 
-    def forward(self, gate_logits: Tensor, size: torch.Size, decode: Callable[[], Tensor]) -> Tensor:
+    def forward(self, gate_logits: Tensor, size: torch.Size, decode: Callable[[Patches], Tensor]) -> Tensor:
         """Segment what the gate lets through.
 
         Args:
             gate_logits: `(B, classes, 2)`.
             size: spatial size of the segmentation.
-            decode: computes the segmentation's logits `(B, C, *size)`; not called if no patch holds any class.
+            decode: computes the logits `(b, C, *size)` of the patches it is given, by index, of `B`; those that hold no
+                class are left out, and if none does it is not called.
 
         Returns:
             Gated logits `(B, C, *size)`.
         """
-        if self.mode == "hard":
-            self.count.seen += len(gate_logits)
-            if not self._present(gate_logits).any():
-                self.count.skipped += len(gate_logits)
-                return self.background(gate_logits, size)
-        return self.guide(gate_logits, decode())
+        if self.mode == "soft":
+            return self.guide(gate_logits, decode(ALL))
+        somewhere = self._present(gate_logits).any(1)
+        patches, to_decode = len(gate_logits), int(somewhere.sum())
+        self.count.seen += patches
+        self.count.skipped += patches - to_decode
+        if to_decode == patches:
+            return self.guide(gate_logits, decode(ALL))
+        nothing = self.background(gate_logits, size)
+        if to_decode == 0:
+            return nothing
+        gated = self.guide(gate_logits[somewhere], decode(somewhere))
+        return nothing.to(gated.dtype).index_put((somewhere,), gated)
 
     def guide(self, gate_logits: Tensor, logits: Tensor) -> Tensor:
         """Apply the gate's answer `(B, classes, 2)` to logits `(B, C, *size)` that have been decoded."""

@@ -20,7 +20,7 @@ def decoded(*shape, seed=0):
     return torch.randn(*shape, *SIZE, generator=torch.Generator().manual_seed(seed)) * 5
 
 
-def never():
+def never(patches):
     raise AssertionError("the decoder was asked")
 
 
@@ -29,7 +29,7 @@ class TestHard:
         for regions, channels in ((True, 1), (False, 2)):
             gating = Gating(1, regions)
             logits = decoded(2, channels)
-            gated = gating(answer((0.9,), (0.1,)), SIZE, lambda logits=logits: logits)
+            gated = gating(answer((0.9,), (0.1,)), SIZE, lambda patches, logits=logits: logits[patches])
             probability = torch.sigmoid(logits) if regions else logits.softmax(1)[:, 1:]
             ours = torch.sigmoid(gated) if regions else gated.softmax(1)[:, 1:]
             product = probability * torch.tensor([1.0, 0.0]).view(2, 1, 1, 1)
@@ -48,10 +48,12 @@ class TestHard:
     def test_early_exit_changes_no_logit(self, regions):
         gating = Gating(2, regions)
         logits = decoded(2, 2 if regions else 3)
-        together = gating(answer((0.1, 0.2), (0.9, 0.4)), SIZE, lambda: logits)  # the second patch needs the decoder
-        alone = gating(answer((0.1, 0.2)), SIZE, never)
-        assert together[:1].equal(alone)
-        assert (gating.count.seen, gating.count.skipped) == (3, 1)
+        gate_logits = answer((0.1, 0.2), (0.9, 0.4))  # the second patch needs the decoder
+        asked = []
+        gated = gating(gate_logits, SIZE, lambda patches: asked.append(patches.tolist()) or logits[patches])
+        assert asked == [[False, True]]
+        assert gated.equal(gating.guide(gate_logits, logits))
+        assert (gating.count.seen, gating.count.skipped) == (2, 1)
 
     def test_one_class_of_two(self):
         logits = torch.tensor([[2.0, 7.0, 5.0], [2.0, -9.0, 5.0]])[..., None, None]  # background, liver, tumour
@@ -62,7 +64,7 @@ class TestHard:
         gating = Gating(1, regions=True)
         gating.thresholds.zero_()
         logits = decoded(1, 1)
-        assert gating(answer((0.0,)), SIZE, lambda: logits).equal(logits)
+        assert gating(answer((0.0,)), SIZE, lambda patches: logits[patches]).equal(logits)
 
     @pytest.mark.parametrize("regions", [False, True])
     def test_finite_in_half_precision_under_nnunets_weights(self, regions):
@@ -78,14 +80,14 @@ class TestSoft:
     def test_adds_the_logarithm_of_presence(self):
         gating = Gating(1, regions=False, mode="soft")
         logits = decoded(1, 2)
-        gated = gating(answer((0.25,)), SIZE, lambda: logits)
+        gated = gating(answer((0.25,)), SIZE, lambda patches: logits[patches])
         torch.testing.assert_close(gated[:, 1], logits[:, 1] + math.log(0.25))
         assert gated[:, 0].equal(logits[:, 0])
 
     def test_is_finite_where_presence_is_zero(self):
         gating = Gating(1, regions=True, mode="soft")
         logits = decoded(1, 1).half()
-        gated = gating(torch.tensor([[[1e4, -1e4]]]), SIZE, lambda: logits)
+        gated = gating(torch.tensor([[[1e4, -1e4]]]), SIZE, lambda patches: logits[patches])
         torch.testing.assert_close(gated, logits - MARGIN)
 
 
@@ -97,7 +99,7 @@ class TestOverlappingTiles:
         gating = Gating(1, regions=False)
         absent = gating(answer((0.0,)), torch.Size([1, 1]), never)
         logits = torch.tensor([0.0, present_logit]).view(1, 2, 1, 1)
-        present = gating(answer((1.0,)), torch.Size([1, 1]), lambda: logits)
+        present = gating(answer((1.0,)), torch.Size([1, 1]), lambda patches: logits[patches])
         average = absent_weight * absent + (1 - absent_weight) * present
         return bool(average.softmax(1)[0, 1] > 0.5)
 
@@ -125,7 +127,7 @@ class TestOverlappingTiles:
                 bright = torch.stack([-x.amax((1, 2, 3)), x.amax((1, 2, 3))], dim=1)[:, None]
                 foreground = torch.full_like(x, 4.0)
                 logits = foreground if regions else torch.cat([torch.zeros_like(x), foreground], dim=1)
-                return self.gating(bright, x.shape[2:], lambda: logits)
+                return self.gating(bright, x.shape[2:], lambda patches: logits[patches])
 
         class Plan:
             patch_size = (8, 8)
@@ -164,6 +166,6 @@ def test_unknown_mode():
 def test_skipped_patches_are_told_when_the_network_is_done_with(capsys):
     gating = Gating(1, regions=True)
     gating(answer((0.1,), (0.1,)), SIZE, never)
-    gating(answer((0.9,)), SIZE, lambda: decoded(1, 1))
+    gating(answer((0.9,)), SIZE, lambda patches: decoded(1, 1)[patches])
     del gating
     assert capsys.readouterr().out == "Classification gate: decoder skipped for 2 of 3 patches.\n"
