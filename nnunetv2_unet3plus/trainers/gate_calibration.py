@@ -1,13 +1,11 @@
 """Choose the thresholds of a classification gate so that no organ of the validation scans is lost."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
@@ -77,7 +75,9 @@ def validation_tiles(trainer: nnUNetTrainer, network: nn.Module) -> list[ScanTil
     keys = trainer.do_split()[1]
     if trainer.is_ddp:
         keys = keys[trainer.local_rank :: distributed.get_world_size()]
-    listener = _GateListener(network, trainer.label_manager.num_segmentation_heads)
+    manager = trainer.label_manager
+    classes = manager.foreground_regions if manager.has_regions else manager.foreground_labels
+    listener = _GateListener(network, manager.num_segmentation_heads, classes)
     predictor = nnUNetPredictor(use_mirroring=True, device=trainer.device, allow_tqdm=False)
     predictor.manual_initialization(
         listener, trainer.plans_manager, trainer.configuration_manager, None, trainer.dataset_json,
@@ -86,7 +86,10 @@ def validation_tiles(trainer: nnUNetTrainer, network: nn.Module) -> list[ScanTil
     dataset = trainer.dataset_class(
         trainer.preprocessed_dataset_folder, keys, trainer.folder_with_segs_from_previous_stage
     )
-    scans = [_tiles_of_scan(trainer, predictor, listener, *_load(trainer, dataset, key)) for key in keys]
+    scans = []
+    for key in keys:
+        predictor.predict_sliding_window_return_logits(_load(trainer, dataset, key))
+        scans.append(listener.tiles())
     if trainer.is_ddp:
         gathered: list = [None] * distributed.get_world_size()
         distributed.all_gather_object(gathered, scans)
@@ -95,45 +98,39 @@ def validation_tiles(trainer: nnUNetTrainer, network: nn.Module) -> list[ScanTil
 
 
 class _GateListener(nn.Module):
-    """Stands in for the network in nnU-Net's predictor: writes down the gate's answers, segments nothing."""
+    """Stands in for the network in nnU-Net's predictor: writes down the gate's answers, segments nothing.
 
-    def __init__(self, network: Any, channels: int) -> None:
+    The true segmentation comes as one more channel of the images, so nnU-Net pads, cuts and mirrors both alike.
+    """
+
+    def __init__(self, network: Any, channels: int, classes: Sequence[int | Sequence[int]]) -> None:
         super().__init__()
         self.network = network
         self.channels = channels
-        self.heard: list[Tensor] = []
+        self.labels = [torch.tensor(each).flatten() for each in classes]
+        self.heard: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of zeros, `(B, channels, *size)`."""
-        self.heard.append(presence_probability(self.network.presence_logits(x)).cpu())
+        images, segmentation = x[:, :-1], x[:, -1].cpu()
+        probability = presence_probability(self.network.presence_logits(images)).cpu()
+        parts = segmentation.reshape(len(probability), -1)  # a gate may answer for every slice of a patch
+        voxels = torch.stack([torch.isin(parts, labels).sum(1) for labels in self.labels], dim=1)
+        self.heard.append((probability, voxels))
         return x.new_zeros(len(x), self.channels, *x.shape[2:])
 
+    def tiles(self) -> ScanTiles:
+        """What has been heard of one scan; forgets it."""
+        probability, voxels = (torch.cat(parts) for parts in zip(*self.heard, strict=True))
+        self.heard.clear()
+        return ScanTiles(probability, voxels.double() / voxels.sum(0).clamp(min=1))
 
-def _load(trainer: nnUNetTrainer, dataset: object, key: str) -> tuple[Tensor, np.ndarray]:
+
+def _load(trainer: nnUNetTrainer, dataset: object, key: str) -> Tensor:
+    """The network's input for one scan and its segmentation as the last channel, `(C + 1, *size)`."""
     data, segmentation, previous, _ = dataset.load_case(key)  # type: ignore[attr-defined]
-    data = data[:]
+    channels = [data[:]]
     if trainer.is_cascaded:
         labels = trainer.label_manager.foreground_labels
-        data = np.vstack((data, convert_labelmap_to_one_hot(previous[:], labels, output_dtype=data.dtype)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "array is not writable": nothing writes into it
-        return torch.from_numpy(data), segmentation[:]
-
-
-def _tiles_of_scan(
-    trainer: nnUNetTrainer, predictor: nnUNetPredictor, listener: _GateListener, data: Tensor, segmentation: np.ndarray
-) -> ScanTiles:
-    """The gate's answers for one scan `(C, *size)` and, from its segmentation `(1, *size)`, the truth."""
-    listener.heard.clear()
-    predictor.predict_sliding_window_return_logits(data)
-    probability = torch.cat(listener.heard)
-    padded = pad_nd_image(
-        segmentation, trainer.configuration_manager.patch_size, "constant", {"constant_values": 0}, False, None
-    )
-    manager = trainer.label_manager
-    classes = manager.foreground_regions if manager.has_regions else manager.foreground_labels
-    slicers = predictor._internal_get_sliding_window_slicers(padded.shape[1:])
-    voxels = torch.tensor([[int(np.isin(padded[slicer], each).sum()) for each in classes] for slicer in slicers])
-    views = len(probability) // len(slicers)  # a tile and its mirror images, one after the other
-    voxels = voxels.repeat_interleave(views, 0)
-    return ScanTiles(probability, voxels.double() / voxels.sum(0).clamp(min=1))
+        channels.append(convert_labelmap_to_one_hot(previous[:], labels, output_dtype=data.dtype))
+    return torch.from_numpy(np.vstack([*channels, segmentation[:]]).astype(np.float32, copy=False))
