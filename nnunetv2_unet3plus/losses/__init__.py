@@ -9,6 +9,7 @@ from .iou import IoULoss
 from .lovasz import LovaszLoss
 from .ms_ssim import MSSSIMLoss
 from .presence import PresenceGuidedLoss
+from .slice_wise import SliceWiseLoss
 from .target import SegmentationTarget
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "PresenceGuidedLoss",
     "SegmentationLoss",
     "SegmentationTarget",
+    "SliceWiseLoss",
     "UNetPlusPlusLoss",
     "UNetSharpLoss",
     "equal_weights",

@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nnunetv2_unet3plus.errors import UserError
 from nnunetv2_unet3plus.pruning.model_folder import prune, read_json, read_whole
+from nnunetv2_unet3plus.trainers.stacked_slices import slices_of
 
 CHECKPOINT = "checkpoint_final.pth"
 
@@ -184,7 +185,7 @@ def _predict(predictor: nnUNetPredictor, scans: list[_Scan], masks: Path) -> flo
 
 def _gigaflop(predictor: Any) -> float:
     network = predictor.network.to("meta").eval()
-    channels = next(network.parameters()).shape[1]
+    channels = next(network.parameters()).shape[1] // slices_of(predictor.configuration_manager)
     patch = torch.empty(1, channels, *predictor.configuration_manager.patch_size, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(patch)

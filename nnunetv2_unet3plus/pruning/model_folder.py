@@ -17,11 +17,13 @@ import torch
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunetv2_unet3plus.architectures.slice_stack import SliceWise
 from nnunetv2_unet3plus.doctor import find_trainer
 from nnunetv2_unet3plus.errors import UserError, explain
 from nnunetv2_unet3plus.trainers.classification_guided import ClassificationGuidedTrainer
 from nnunetv2_unet3plus.trainers.declarative import with_architecture_option
 from nnunetv2_unet3plus.trainers.nested import NestedTrainer
+from nnunetv2_unet3plus.trainers.stacked_slices import in_plane
 
 KEPT_FILES = ("dataset.json", "dataset_fingerprint.json")
 KEPT_OF_FOLD = ("progress.png", "debug.json")
@@ -160,7 +162,8 @@ def _require_branch(whole: Any, pruned: torch.nn.Module, plans: dict[str, Any], 
     Raises:
         RuntimeError: if they do not agree.
     """
-    size = PlansManager(plans).get_configuration(configuration).patch_size
+    size = in_plane(PlansManager(plans).get_configuration(configuration)).patch_size
+    whole, pruned = (network.network if isinstance(network, SliceWise) else network for network in (whole, pruned))
     x = torch.randn(1, next(whole.parameters()).shape[1], *size, generator=torch.Generator().manual_seed(0))
 
     def branch(network: Any) -> torch.Tensor:

@@ -36,14 +36,16 @@ class ClassificationGuidedTrainer(DeclarativeTrainer):
             self.logger.local_logger.my_fantastic_logging.setdefault(curve, [])
         self._explained_gate = False
 
-    def _build_loss(self) -> nn.Module:
+    def _loss_of_all_outputs(self) -> nn.Module:
         manager = self.label_manager
-        return PresenceGuidedLoss(super()._build_loss(), manager.has_regions, manager.ignore_label)
+        loss = PresenceGuidedLoss(super()._loss_of_all_outputs(), manager.has_regions, manager.ignore_label)
+        self._gate_record = loss.record
+        return loss
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
         """Log nnU-Net's training loss and how well the gate has classified the training patches."""
         super().on_train_epoch_end(train_outputs)
-        record = self.loss.record
+        record = self._gate_record
         if not self._explained_gate:
             self._explained_gate = True
             for line in _what_the_gate_cannot_learn(record.share_of_patches(), self._class_names()):
@@ -55,7 +57,7 @@ class ClassificationGuidedTrainer(DeclarativeTrainer):
     def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
         """Log nnU-Net's validation and how well the gate has classified the validation patches."""
         super().on_validation_epoch_end(val_outputs)
-        self.logger.log("gate_accuracy_validation", self.loss.record.take()[0], self.current_epoch)
+        self.logger.log("gate_accuracy_validation", self._gate_record.take()[0], self.current_epoch)
         values = {curve: self.logger.get_value(curve, step=-1) for curve in CURVES}
         self.print_to_log_file(
             f"Gate accuracy {values['gate_accuracy']:.4f} (validation {values['gate_accuracy_validation']:.4f}), "

@@ -17,9 +17,11 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 from torch._dynamo import OptimizedModule
 
+from nnunetv2_unet3plus.architectures.slice_stack import SliceWise
 from nnunetv2_unet3plus.errors import ConfigurationError
-from nnunetv2_unet3plus.losses import DeepSupervisionLoss, SegmentationLoss, halving_weights
+from nnunetv2_unet3plus.losses import DeepSupervisionLoss, SegmentationLoss, SliceWiseLoss, halving_weights
 from nnunetv2_unet3plus.planning.memory import MemoryNeed, check_patch, planner_target, training_gigabytes
+from nnunetv2_unet3plus.trainers.stacked_slices import in_plane, is_stacked, slices_of
 from nnunetv2_unet3plus.trainers.time_left import TimeLeftMixin
 
 
@@ -83,20 +85,25 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
         Raises:
             ValueError: if the plan's patch is too small for its stages.
         """
-        check_patch(
-            configuration_manager.patch_size, cls.strides(configuration_manager), _is_residual(configuration_manager)
-        )
-        return cls._network(configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision)
+        configuration, slices = in_plane(configuration_manager), slices_of(configuration_manager)
+        check_patch(configuration.patch_size, cls.strides(configuration), _is_residual(configuration))
+        network = cls._network(configuration, slices * num_input_channels, num_output_channels, enable_deep_supervision)
+        return SliceWise(network, slices) if is_stacked(configuration_manager) else network
 
     @classmethod
     def strides(cls, configuration_manager: ConfigurationManager) -> list[list[int]]:
-        """Stride along each axis for every stage of the network, the first included."""
+        """Stride along each axis for every stage of the network, the first included.
+
+        Args:
+            configuration_manager: of stacked slices the one in the plane, see `in_plane`.
+        """
         return configuration_manager.pool_op_kernel_sizes
 
     @classmethod
     def _network(
         cls, configuration: ConfigurationManager, input_channels: int, output_channels: int, deep_supervision: bool
     ) -> nn.Module:
+        """The network on a configuration; of stacked slices on the one in the plane, with all slices' channels."""
         name = configuration.network_arch_class_name
         if cls.network_class is not None:
             name = f"{cls.network_class.__module__}.{cls.network_class.__qualname__}"
@@ -125,10 +132,21 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
         if not self.enable_deep_supervision:
             return None
         stages = [0] if self.full_scale_supervision else sorted(set(self._head_stages()))  # heads of a size share
-        scales = 1 / np.cumprod(np.vstack(self.strides(self.configuration_manager)), axis=0)
-        return scales[stages].tolist()
+        return self._sizes_of_stages()[stages].tolist()
+
+    def _sizes_of_stages(self) -> np.ndarray:
+        """Of the patch, the share of every axis that a map has voxels, `(stages, axes)`."""
+        strides = np.vstack(self.strides(in_plane(self.configuration_manager)))
+        if is_stacked(self.configuration_manager):
+            strides = np.insert(strides, 0, 1, axis=1)
+        return 1 / np.cumprod(strides, axis=0)
 
     def _build_loss(self) -> nn.Module:
+        loss = self._loss_of_all_outputs()
+        return SliceWiseLoss(loss) if is_stacked(self.configuration_manager) else loss
+
+    def _loss_of_all_outputs(self) -> nn.Module:
+        """Takes what the network returns and nnU-Net's targets; where slices are stacked, those of single slices."""
         loss = self._loss_of_one_head()
         if not self.enable_deep_supervision:
             return loss
@@ -143,7 +161,7 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
             ValueError: naming the head.
         """
         prepared = np.array(self._get_deep_supervision_scales())
-        sizes = 1 / np.cumprod(np.vstack(self.strides(self.configuration_manager)), axis=0)
+        sizes = self._sizes_of_stages()
         for head, stage in enumerate(self._head_stages()):
             size = sizes[0 if self.full_scale_supervision else stage]
             if not np.isclose(prepared, size).all(axis=1).any():
@@ -188,23 +206,27 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
 
     def _memory_need(self) -> MemoryNeed:
         """Compare this network with the plan's own on one patch each, by the planner's count."""
-        configuration = self.configuration_manager
+        configuration = in_plane(self.configuration_manager)
         patch = configuration.patch_size
+        images = self.batch_size
+        if is_stacked(self.configuration_manager):
+            images *= self.configuration_manager.patch_size[0]
         residual = _is_residual(configuration)
 
         def gigabytes(network: Any) -> float:
             stored_values = int(network.compute_conv_feature_map_size(patch))
-            return training_gigabytes(stored_values, self.batch_size, len(patch), residual)
+            return training_gigabytes(stored_values, images, len(patch), residual)
 
-        heads = (self.num_input_channels, self.label_manager.num_segmentation_heads)
+        channels = slices_of(self.configuration_manager) * self.num_input_channels
+        classes = self.label_manager.num_segmentation_heads
         with torch.device("meta"):
-            ours = self._network(configuration, *heads, self.enable_deep_supervision)
-            plan_network = self._plan_network(*heads)
+            ours = self._network(configuration, channels, classes, self.enable_deep_supervision)
+            plan_network = self._plan_network(configuration, channels, classes)
         return MemoryNeed(gigabytes(ours), gigabytes(plan_network), planner_target(self.plans_manager))
 
-    def _plan_network(self, input_channels: int, output_channels: int) -> nn.Module:
+    @staticmethod
+    def _plan_network(configuration: ConfigurationManager, input_channels: int, output_channels: int) -> nn.Module:
         """The network the plan itself names, without options in the plan that only ours knows."""
-        configuration = self.configuration_manager
         name, kwargs = configuration.network_arch_class_name, configuration.network_arch_init_kwargs
         plan_class: Any = pydoc.locate(name)
         known = signature(plan_class).parameters.values()

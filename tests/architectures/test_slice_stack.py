@@ -60,7 +60,13 @@ def test_slices_are_segmented_as_by_the_2d_network(name):
     assert_slices_are_segmented_as_by_the_2d_network(build(name), torch.randn(2, CHANNELS, 5, *SIZE))
 
 
-@pytest.mark.parametrize("name", OTHERS_IN_2D)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * name.startswith(("UNetPlusPlus", "UNetSharp")))
+        for name in OTHERS_IN_2D
+    ],
+)
 def test_networks_with_stages_of_their_own(name):
     assert_slices_are_segmented_as_by_the_2d_network(wrapped(name), torch.randn(1, CHANNELS, 3, 32, 32))
 
@@ -165,7 +171,7 @@ def test_names_of_what_pretrained_weights_are_loaded_into(name):
     assert {network.get_submodule(key).weight.shape[1] for key in network.keys_to_in_proj} == {3 * CHANNELS}
 
 
-@pytest.mark.parametrize("name", ["UNet3Plus", "UNet3PlusCGM", "UNetSharpCGM", "PlainConvUNet"])
+@pytest.mark.parametrize("name", ["UNet3PlusCGM", "PlainConvUNet"])
 def test_compiles_without_graph_break(name):
     torch._dynamo.reset()
     network = build(name, deep_supervision=True)
@@ -178,6 +184,21 @@ def test_compiles_without_graph_break(name):
     with torch.no_grad():
         for a, b in zip(compiled(x), network(x), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_compiled_inference_skips_the_same_slices():
+    torch._dynamo.reset()
+    network = build("UNet3PlusCGM").eval()
+    compiled = torch.compile(network, backend="aot_eager")
+    x = torch.randn(1, CHANNELS, 6, *SIZE)
+    with torch.no_grad():
+        presence = network.presence_logits(x)[:, 0].softmax(-1)[..., 1].amax(1).sort().values
+        for skipped in (0, 2, 3, 6):
+            network.gatings[0].thresholds.fill_(presence[skipped].item() if skipped < 6 else 1.1)
+            before = network.gatings[0].count.skipped
+            logits = compiled(x)
+            assert network.gatings[0].count.skipped - before == skipped
+            torch.testing.assert_close(logits, network(x), rtol=1e-3, atol=1e-4)
 
 
 class TestBadInput:

@@ -113,6 +113,11 @@ def test_gigaflop_by_hand(make_trainer):  # noqa: F811
     gigaflop = levels._gigaflop(trainer)  # has the two attributes of a predictor that count
     assert gigaflop * 1e9 == 2 * (encoder + node + mixed + matrices + head)
 
+    stacked = make_trainer(nnUNetTrainerUNetSharp, n_stages=2, patch_size=[8, 8], stacked={"depth": 5})
+    stacked.set_deep_supervision_enabled(False)
+    two_channels_more = 64 * 9 * 2 * 4
+    assert levels._gigaflop(stacked) == pytest.approx(5 * (gigaflop + 2 * two_channels_more / 1e9))
+
 
 class TestBadInput:
     def refused(self, capsys, *command):

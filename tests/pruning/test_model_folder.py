@@ -68,6 +68,16 @@ def test_pruned_model_is_the_branch_of_the_whole(trainer_class, stages, level, m
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
+def test_network_of_stacked_slices(make_model, tmp_path):
+    folder, output = make_model(nnUNetTrainerUNetPlusPlus, stacked={"depth": 4}), tmp_path / "pruned"
+    assert cli.main(["prune", str(folder), "--level", "1", "-o", str(output)]) == 0
+    whole, pruned = predictor(folder), predictor(output)
+    x = torch.randn(1, 1, 4, 32, 32)
+    with torch.no_grad():
+        whole.decoder.deep_supervision = True
+        assert pruned(x).equal(whole(x)[2])
+
+
 def test_file_shrinks_as_the_parameters_do(make_model, tmp_path):
     folder, output = make_model(nnUNetTrainerUNetSharp, width=24), tmp_path / "pruned"
     cli.main(["prune", str(folder), "--level", "2", "-o", str(output)])

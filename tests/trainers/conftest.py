@@ -9,6 +9,7 @@ import torch
 from batchgeneratorsv2.transforms.utils.deep_supervision_downsampling import DownsampleSegForDSTransform
 
 from tests.architectures.plans import arch_kwargs
+from tests.stacked_plans import add_stacked_slices
 
 LABELS = {
     "labels": {"background": 0, "liver": 1, "tumour": 2},
@@ -22,8 +23,8 @@ NETWORK = {
 }
 
 
-def plans(dims=2, encoder="plain", n_stages=4, patch_size=None, batch_size=2, width=4, anisotropic=False):
-    """A plans file with one configuration, `2d` or `3d_fullres`."""
+def plans(dims=2, encoder="plain", n_stages=4, patch_size=None, batch_size=2, width=4, anisotropic=False, stacked=None):
+    """A plans file with one configuration, `2d` or `3d_fullres`; with what `add_stacked_slices` takes also `2.5d`."""
     kwargs = arch_kwargs(dims, encoder, n_stages, anisotropic, width)
     importable = {k: f"{v.__module__}.{v.__name__}" for k, v in kwargs.items() if isinstance(v, type)}
     configuration = {
@@ -41,7 +42,7 @@ def plans(dims=2, encoder="plain", n_stages=4, patch_size=None, batch_size=2, wi
             "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
         },
     }
-    return {
+    plans = {
         "dataset_name": "Dataset900_Phantom",
         "plans_name": "nnUNetPlans",
         "image_reader_writer": "SimpleITKIO",
@@ -51,6 +52,7 @@ def plans(dims=2, encoder="plain", n_stages=4, patch_size=None, batch_size=2, wi
         "label_manager": "LabelManager",
         "configurations": {{2: "2d", 3: "3d_fullres"}[dims]: configuration},
     }
+    return add_stacked_slices(plans, **{"batch_size": batch_size} | stacked) if stacked else plans
 
 
 @pytest.fixture
@@ -91,7 +93,7 @@ def make_trainer(tmp_path, monkeypatch):
         if labels.startswith("regions"):
             dataset_json["regions_class_order"] = [1, 2]
         torch.manual_seed(0)
-        configuration = next(iter(plan["configurations"]))
+        *_, configuration = plan["configurations"]
         trainer = trainer_class(
             plan | {"continue_training": False}, configuration, 0, dataset_json, torch.device("cpu")
         )
