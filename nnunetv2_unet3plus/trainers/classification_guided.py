@@ -9,6 +9,7 @@ from torch import nn
 from nnunetv2_unet3plus.losses.presence import PresenceGuidedLoss
 from nnunetv2_unet3plus.trainers.declarative import DeclarativeTrainer
 from nnunetv2_unet3plus.trainers.gate_calibration import choose_thresholds, validation_tiles
+from nnunetv2_unet3plus.trainers.stacked_slices import is_stacked
 
 CURVES = ("gate_accuracy", "gate_accuracy_validation", "empty_patches")
 
@@ -81,10 +82,11 @@ class ClassificationGuidedTrainer(DeclarativeTrainer):
             f"{name} {' '.join(f'{t:.2g}' for t in of_class)}"
             for name, of_class in zip(self._class_names(), thresholds.T.tolist(), strict=True)
         )
+        tiles = "slices of tiles" if is_stacked(self.configuration_manager) else "tiles"
         self.print_to_log_file(
-            f"Gate thresholds, below which a class is absent: {chosen}. Of the {len(skipped)} tiles and mirror images "
-            f"of the validation scans they skip {skipped.float().mean():.1%}; the most that is lost of a class in a "
-            f"scan is {lost:.2%}."
+            f"Gate thresholds, below which a class is absent: {chosen}. Of the {len(skipped)} {tiles} and mirror "
+            f"images of the validation scans they skip {skipped.float().mean():.1%}; the most that is lost of a class "
+            f"in a scan is {lost:.2%}."
         )
         super().on_train_end()
 

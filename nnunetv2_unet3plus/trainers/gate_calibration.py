@@ -23,6 +23,8 @@ TOLERATED_LOSS = 0.001
 class ScanTiles:
     """What a gate says about the tiles of a scan and their mirror images, and what they hold.
 
+    Where slices are stacked it answers slice by slice, and a slice of a tile is what is called a tile here.
+
     Attributes:
         probability: `P(present)`, `(tiles, gates, classes)`.
         share: of the class's voxels in the scan, those that lie in the tile, `(tiles, classes)`; each column sums to
