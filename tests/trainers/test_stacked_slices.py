@@ -10,7 +10,6 @@ from nnunetv2_unet3plus.building_blocks.slice_stack import slices_to_batch
 from nnunetv2_unet3plus.trainers import (
     nnUNetTrainerDeepLabV3,
     nnUNetTrainerHybridLoss,
-    nnUNetTrainerPSPNet,
     nnUNetTrainerUNet3Plus,
     nnUNetTrainerUNet3PlusCGM,
     nnUNetTrainerUNet3PlusDiceCE,
@@ -28,7 +27,7 @@ from tests.trainers.two_processes import gradient_sizes, train_in_two_processes
 UNET3PLUS = "nnunetv2_unet3plus.architectures.unet3plus.UNet3Plus"
 DEPTH = 4
 STACKED = {"depth": DEPTH}
-OTHERS = [nnUNetTrainerUNet3PlusPaper, nnUNetTrainerUNet3PlusVGG16, nnUNetTrainerPSPNet, nnUNetTrainerDeepLabV3]
+OTHERS = [nnUNetTrainerUNet3PlusPaper, nnUNetTrainerUNet3PlusVGG16, nnUNetTrainerDeepLabV3]
 
 
 @pytest.mark.parametrize("trainer_class", PLAN_DRIVEN)
@@ -52,9 +51,8 @@ def test_networks_with_stages_of_their_own(trainer_class, make_trainer, make_bat
 @pytest.mark.parametrize(
     "trainer_class", [nnUNetTrainerUNet3PlusCGM, nnUNetTrainerUNetSharpCGM, nnUNetTrainerHybridLoss]
 )
-@pytest.mark.parametrize("encoder", ["plain", "residual"])
-def test_labels_regions_ignore(trainer_class, labels, encoder, make_trainer, make_batch):
-    options = {"stacked": STACKED, "patch_size": [16, 24], "encoder": encoder}
+def test_labels_regions_ignore(trainer_class, labels, make_trainer, make_batch):
+    options = {"stacked": STACKED, "patch_size": [16, 24], "encoder": "residual"}
     trainer = make_trainer(trainer_class, labels, **options)
     check_training_and_validation(trainer, make_batch)
 
