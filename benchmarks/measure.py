@@ -18,6 +18,11 @@ def saved_bytes(network: nn.Module, x: Tensor) -> int:
         network: in the mode (train or eval) to be measured.
         x: its input, shape `(B, C, *size)`.
     """
+    return sum(saved_bytes_by_kind(network, x))
+
+
+def saved_bytes_by_kind(network: nn.Module, x: Tensor) -> tuple[int, int]:
+    """As `saved_bytes`: those of floating-point numbers, which mixed precision halves, and those of indices."""
     free = {tensor.untyped_storage()._cdata for tensor in (*network.parameters(), *network.buffers(), x)}
     kept: dict[int, Tensor] = {}  # the tensors are held, so that no storage is freed and its address used again
 
@@ -30,8 +35,9 @@ def saved_bytes(network: nn.Module, x: Tensor) -> int:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         output = network(x)
     total = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    numbers = sum(tensor.untyped_storage().nbytes() for tensor in kept.values() if tensor.is_floating_point())
     del output
-    return total
+    return numbers, total - numbers
 
 
 def paired_seconds(

@@ -111,6 +111,44 @@ def _add_demo(commands: Commands) -> None:
     parser.set_defaults(run=demo.run)
 
 
+def _add_plan(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "plan",
+        "plan patches, batches and stages for a network of ours within the memory of a GPU",
+        "unet3plus plan -d 501\n"
+        "  unet3plus plan -d 501 --network unetplusplus --vram 11 --residual-encoder M\n"
+        "the UNet 3+ paper's input, three slices of 320 x 320:\n"
+        "  unet3plus plan -d 501 --configurations 2d 2.5d --patch-size 320 320",
+    )
+    parser.add_argument("-d", "--dataset", required=True, help="number or name of the dataset")
+    parser.add_argument(
+        "--network", default="unet3plus", help="unet3plus (default), unetplusplus, ...: a wrong name lists them all"
+    )
+    parser.add_argument(
+        "--vram", type=float, metavar="GB", help="of the whole training (default: 8; with --residual-encoder 8, 24, 40)"
+    )
+    parser.add_argument(
+        "--configurations",
+        nargs="+",
+        choices=("2d", "2.5d", "3d_fullres", "3d_lowres", "3d_cascade_fullres"),
+        metavar="NAME",
+        help="2d, 2.5d, 3d_fullres, 3d_lowres, 3d_cascade_fullres (default: all that suit the dataset)",
+    )
+    parser.add_argument("--residual-encoder", choices=("M", "L", "XL"), help="nnU-Net's residual encoder, and its GB")
+    parser.add_argument(
+        "--patch-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="in the plane, of 2d and 2.5d"
+    )
+    parser.add_argument("--name", help="of the plans file (default: by network, such as nnUNetUNet3PlusPlans)")
+    parser.set_defaults(run=_run_plan)
+
+
+def _run_plan(args: argparse.Namespace) -> int:
+    from nnunetv2_unet3plus.planning import command  # imports torch
+
+    return command.run(args)
+
+
 def _add_prune(commands: Commands) -> None:
     parser = _add(
         commands,
@@ -235,6 +273,7 @@ def _run_doctor(args: argparse.Namespace) -> int:
 _COMMANDS = (
     _add_demo,
     _add_convert,
+    _add_plan,
     _add_prepare_scans,
     _add_restore_masks,
     _add_prune,

@@ -69,12 +69,19 @@ class VNetEncoder(nn.Module):
         return maps
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        """Values stored for backward, in nnU-Net's unit: one conv block's output counts once."""
-        size, total = list(input_size), 0
-        for convs, stride, channels in zip(self.n_conv_per_stage, self.strides, self.output_channels, strict=True):
+        """Half the values stored for backward, nnU-Net's unit: a conv block with LeakyReLU stores two maps.
+
+        A PReLU needs what it was given: a block stores three maps, a stage's last PReLU two. What the last block
+        returns is added to the stage's input and forgotten.
+        """
+        size, total = list(input_size), 0.0
+        for stage, (convs, stride) in enumerate(zip(self.n_conv_per_stage, self.strides, strict=True)):
             size = [-(-n // s) for n, s in zip(size, stride, strict=True)]
-            total += (convs + 1) * channels * prod(size)
-        return total - self.output_channels[0] * prod(input_size)  # no strided conv leads to the first stage
+            maps = (
+                3 * (convs + 1) + 1 if stage else 3 * convs
+            )  # no strided conv leads to the first stage, no PReLU ends
+            total += maps / 2 * self.output_channels[stage] * prod(size)
+        return int(total)
 
 
 class VNetStage(nn.Module):

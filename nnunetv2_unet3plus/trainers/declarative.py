@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from inspect import Parameter, signature
+from inspect import signature
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,10 +17,13 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 from torch._dynamo import OptimizedModule
 
+from nnunetv2_unet3plus.architectures.encoder_decoder import EncoderDecoderNetwork
 from nnunetv2_unet3plus.architectures.slice_stack import SliceWise
+from nnunetv2_unet3plus.building_blocks.plan_encoder import plan_encoder
 from nnunetv2_unet3plus.errors import ConfigurationError
 from nnunetv2_unet3plus.losses import DeepSupervisionLoss, SegmentationLoss, SliceWiseLoss, halving_weights
-from nnunetv2_unet3plus.planning.memory import MemoryNeed, check_patch, planner_target, training_gigabytes
+from nnunetv2_unet3plus.planning.memory import MemoryNeed, check_patch, planner_target, training_cost
+from nnunetv2_unet3plus.planning.networks import name_of
 from nnunetv2_unet3plus.trainers.stacked_slices import in_plane, is_stacked, slices_of
 from nnunetv2_unet3plus.trainers.time_left import TimeLeftMixin
 
@@ -211,27 +214,24 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
         images = self.batch_size
         if is_stacked(self.configuration_manager):
             images *= self.configuration_manager.patch_size[0]
-        residual = _is_residual(configuration)
-
-        def gigabytes(network: Any) -> float:
-            stored_values = int(network.compute_conv_feature_map_size(patch))
-            return training_gigabytes(stored_values, images, len(patch), residual)
 
         channels = slices_of(self.configuration_manager) * self.num_input_channels
         classes = self.label_manager.num_segmentation_heads
         with torch.device("meta"):
             ours = self._network(configuration, channels, classes, self.enable_deep_supervision)
             plan_network = self._plan_network(configuration, channels, classes)
+
+        def gigabytes(network: nn.Module) -> float:
+            return training_cost(network, channels, patch).gigabytes(images)
+
         return MemoryNeed(gigabytes(ours), gigabytes(plan_network), planner_target(self.plans_manager))
 
     @staticmethod
     def _plan_network(configuration: ConfigurationManager, input_channels: int, output_channels: int) -> nn.Module:
         """The network the plan itself names, without options in the plan that only ours knows."""
         name, kwargs = configuration.network_arch_class_name, configuration.network_arch_init_kwargs
-        plan_class: Any = pydoc.locate(name)
-        known = signature(plan_class).parameters.values()
-        if not any(parameter.kind is Parameter.VAR_KEYWORD for parameter in known):
-            kwargs = {parameter.name: kwargs[parameter.name] for parameter in known if parameter.name in kwargs}
+        known = _arguments_of(pydoc.locate(name))
+        kwargs = {argument: value for argument, value in kwargs.items() if argument in known}
         return get_network_from_plans(
             name,
             kwargs,
@@ -242,15 +242,23 @@ class DeclarativeTrainer(TimeLeftMixin, nnUNetTrainer):
         )
 
     def _advice(self, need: MemoryNeed, available: float) -> str:
-        """The commands that make a plan whose training fits."""
-        target = max(1, int(need.target_for(available, self.device.type)))
-        plans = f"{self.plans_manager.plans_name}_{target}G"
+        """The commands that make a plan whose training fits: of our planner, if it knows the network."""
         dataset = self.plans_manager.dataset_name.split("_")[0].removeprefix("Dataset")
+        network = name_of(self.network_class)
+        if network is not None:
+            target = max(1, int(need.vram_for(available, self.device.type)))
+            encoder = " --residual-encoder M" if _is_residual(self.configuration_manager) else ""
+            plan = f"unet3plus plan -d {dataset} --network {network}{encoder} --vram {target} --name"
+        else:
+            target = max(1, int(need.target_for(available, self.device.type)))
+            plan = (
+                f"nnUNetv2_plan_and_preprocess -d {dataset} -c {self.configuration_name} -pl "
+                f"{self.plans_manager.experiment_planner_name} -gpu_memory_target {target} -overwrite_plans_name"
+            )
+        plans = f"{self.plans_manager.plans_name}_{target}G"
         return (
             f"WARNING: {need.on(self.device.type):.1f} GB will not fit into the {available:.1f} GB of {self.device}. "
-            f"Run instead: nnUNetv2_plan_and_preprocess -d {dataset} -c {self.configuration_name} "
-            f"-pl {self.plans_manager.experiment_planner_name} -gpu_memory_target {target} "
-            f"-overwrite_plans_name {plans}, then nnUNetv2_train with -p {plans}."
+            f"Run instead: {plan} {plans}, then nnUNetv2_train with -p {plans}."
         )
 
 
@@ -274,6 +282,16 @@ def with_architecture_option(plans: dict[str, Any], configuration: str, name: st
     plans = deepcopy(plans)
     plans["configurations"][configuration]["architecture"] = architecture
     return plans
+
+
+def _arguments_of(network_class: Any) -> set[str]:
+    """Names of a network's arguments; ours hand those they do not know on to their parents and to the encoder."""
+    constructors = [base.__init__ for base in network_class.__mro__ if "__init__" in vars(base)]
+    parameters = [parameter for constructor in constructors for parameter in signature(constructor).parameters.values()]
+    known = {parameter.name for parameter in parameters}
+    if issubclass(network_class, EncoderDecoderNetwork):
+        known |= signature(plan_encoder).parameters.keys()
+    return known
 
 
 def _is_residual(configuration: ConfigurationManager) -> bool:

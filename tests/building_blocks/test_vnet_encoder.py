@@ -50,7 +50,8 @@ def test_a_stage_carries_its_input_around_its_convs():
     torch.testing.assert_close(encoder.stages[0](x), x.mean(1, keepdim=True).expand(-1, 8, -1, -1))
 
 
-def test_feature_map_size_counts_conv_blocks():
-    # 8 x 8 with 8 channels: one conv; 4 x 4 with 16: the strided conv and one; 2 x 2 with 32: the strided conv and two
+def test_feature_map_size_counts_half_the_maps_kept():
+    # 8 x 8 with 8 channels: one block of three maps; 4 x 4 with 16: two blocks and the last PReLU's input; 2 x 2 with
+    # 32: three blocks and the same
     encoder = VNetEncoder(1, **arch_kwargs(2, n_stages=3) | {"n_conv_per_stage": convs_per_stage(3)})
-    assert encoder.compute_conv_feature_map_size((8, 8)) == 8 * 64 + 2 * 16 * 16 + 3 * 32 * 4
+    assert encoder.compute_conv_feature_map_size((8, 8)) == (3 * 8 * 64 + 7 * 16 * 16 + 10 * 32 * 4) / 2

@@ -1,0 +1,182 @@
+"""`unet3plus plan`: plans for a network of ours within the memory there is."""
+
+import argparse
+import json
+import re
+from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset
+from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
+from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunetv2_unet3plus.errors import UserError
+from nnunetv2_unet3plus.planning.memory import PLANNED_WITH
+from nnunetv2_unet3plus.planning.networks import PlannableNetwork, plannable_network
+from nnunetv2_unet3plus.planning.planner import CONFIGURATIONS, NetworkPlanner, ResidualNetworkPlanner
+from nnunetv2_unet3plus.planning.preprocessed import STOCK_PLANS
+from nnunetv2_unet3plus.planning.summary import summary
+
+DEFAULT_VRAM = {None: 8.0, "M": 8.0, "L": 24.0, "XL": 40.0}  # nnU-Net's presets
+_NEEDS = {"2.5d": ("2d",), "3d_cascade_fullres": ("3d_fullres", "3d_lowres")}
+_SMALLEST_PATCH = 16
+_KEYS_OF_DATASET = ("labels", "numTraining", "file_ending")
+_KEYS_OF_FINGERPRINT = (
+    "spacings",
+    "shapes_after_crop",
+    "foreground_intensity_properties_per_channel",
+    "median_relative_size_after_cropping",
+)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the subcommand."""
+    network = plannable_network(args.network)
+    vram = _vram(args)
+    configurations = _configurations(args.configurations, network)
+    in_plane = _in_plane(args.patch_size, configurations)
+    if args.residual_encoder and network.own_encoder:
+        raise UserError(f"--residual-encoder {args.residual_encoder}: {args.network} has an encoder of its own")
+    dataset = _dataset(args.dataset)
+    name = _name(args.name) or default_name(network, args.residual_encoder, vram)
+    plans_file = Path(nnUNet_preprocessed) / dataset / f"{name}.json"
+    _require_ours(plans_file)
+    _fingerprint(dataset)
+
+    planner = (ResidualNetworkPlanner if args.residual_encoder else NetworkPlanner)(
+        dataset,
+        vram,
+        plans_name=name,
+        network=network,
+        configurations=configurations,
+        require_all=args.configurations is not None,
+        in_plane=in_plane,
+        planned_with={"network": args.network, "residual_encoder": args.residual_encoder},
+    )
+    print(f"{dataset}: planning for {network.network_class.__name__} ...", flush=True)
+    try:
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # nnU-Net prints whole plans, and tracebacks
+            planner.plan_experiment()
+    except RuntimeError as error:  # no reader for the first image
+        raise UserError(f"{dataset}: {error}") from error
+    print(summary(PlansManager(str(plans_file)), planner))
+    return 0
+
+
+def default_name(network: PlannableNetwork, residual_encoder: str | None, vram: float) -> str:
+    """Of the plans; the GB are part of it unless they are the default, so that both can stand side by side."""
+    name = network.plans_name(residual_encoder)
+    return name if vram == DEFAULT_VRAM[residual_encoder] else f"{name}_{vram:g}G"
+
+
+def _name(name: str | None) -> str | None:
+    """It becomes part of a folder's name, TRAINER__PLANS__CONFIGURATION, which nnU-Net takes apart again."""
+    if name is not None and (not re.fullmatch(r"[\w.-]+", name) or "__" in name):
+        raise UserError(f"--name {name}: letters, digits, '-', '.' and single '_' alone")
+    return name
+
+
+def _vram(args: argparse.Namespace) -> float:
+    vram = DEFAULT_VRAM[args.residual_encoder] if args.vram is None else args.vram
+    if not 0 < vram < float("inf"):
+        raise UserError(f"--vram {vram:g}: GB of the GPU's memory, more than 0")
+    return vram
+
+
+def _configurations(wanted: Sequence[str] | None, network: PlannableNetwork) -> list[str]:
+    """In the order nnU-Net and we know them; all that the network is made for if none are named."""
+    if wanted is None:
+        return [name for name in CONFIGURATIONS if not (network.planar and name.startswith("3d"))]
+    for name in wanted:
+        if network.planar and name.startswith("3d"):
+            raise UserError(f"--configurations {name}: {network.network_class.__name__} is a 2D network")
+        if missing := [needed for needed in _NEEDS.get(name, ()) if needed not in wanted]:
+            raise UserError(f"--configurations {name}: is built on {' and '.join(missing)}, name that as well")
+    return [name for name in CONFIGURATIONS if name in wanted]
+
+
+def _in_plane(patch_size: Sequence[int] | None, configurations: Sequence[str]) -> tuple[int, ...] | None:
+    if patch_size is None:
+        return None
+    asked = " ".join(map(str, patch_size))
+    if min(patch_size) < _SMALLEST_PATCH:
+        raise UserError(f"--patch-size {asked}: at least {_SMALLEST_PATCH} along each axis, so that it can be pooled")
+    if "2d" not in configurations:
+        raise UserError(f"--patch-size {asked}: is that of 2d and 2.5d, none of which is among --configurations")
+    return tuple(patch_size)
+
+
+def _dataset(name_or_number: str) -> str:
+    """The dataset's folder name.
+
+    Raises:
+        UserError: for folders that are not set, and for no dataset or several.
+    """
+    for folder in (nnUNet_raw, nnUNet_preprocessed):
+        if not folder.get():
+            name = folder.env_var_name
+            raise UserError(f"{name} is not set: export {name}=FOLDER, as for nnU-Net's own commands")
+    raw = Path(nnUNet_raw)
+    number = name_or_number.removeprefix("Dataset").split("_")[0]
+    if not number.isdecimal() or len(number) > 3:
+        raise UserError(f"-d {name_or_number}: a number up to 999, or a name such as Dataset501_LiTS")
+    names = sorted(map(str, find_candidate_datasets(int(number))))
+    if len(names) > 1:
+        raise UserError(
+            f"-d {name_or_number}: {' and '.join(names)} share this number in nnU-Net's folders; rename all but one"
+        )
+    if not names or not (raw / names[0]).is_dir() or (name_or_number.startswith("D") and name_or_number != names[0]):
+        known = ", ".join(sorted(folder.name for folder in raw.glob("Dataset???_*"))) or "none"
+        raise UserError(f"-d {name_or_number}: no such dataset in {raw}; there: {known}")
+    file, hint = raw / names[0] / "dataset.json", "correct it by hand or convert the dataset again"
+    if not {"channel_names", "modality"} & _read(file, _KEYS_OF_DATASET, hint).keys():
+        raise UserError(f"{file}: channel_names missing; {hint}")
+    return names[0]
+
+
+def _number(dataset: str) -> int:
+    return int(dataset[len("Dataset") :].split("_")[0])
+
+
+def _require_ours(plans_file: Path) -> None:
+    """Plans of nnU-Net's own planners stay."""
+    if plans_file.stem == STOCK_PLANS:
+        raise UserError(f"--name {STOCK_PLANS}: is the name of nnU-Net's own plans; choose another")
+    if plans_file.exists() and PLANNED_WITH not in _read(plans_file, (), "remove it or choose another --name"):
+        raise UserError(f"{plans_file}: not written by this command; choose another --name")
+
+
+def _fingerprint(dataset: str) -> None:
+    """Read the fingerprint, have nnU-Net make it where there is none."""
+    file = Path(nnUNet_preprocessed) / dataset / "dataset_fingerprint.json"
+    hint = f"run nnUNetv2_extract_fingerprint -d {_number(dataset)} --clean"
+    if not file.exists():
+        try:
+            extract_fingerprint_dataset(_number(dataset))
+        except (RuntimeError, AssertionError, ValueError, KeyError, IndexError) as error:
+            check = f"nnUNetv2_extract_fingerprint -d {_number(dataset)} --verify_dataset_integrity"
+            raise UserError(f"{dataset}: nnU-Net cannot read it ({error}); {check} says more") from error
+    _read(file, _KEYS_OF_FINGERPRINT, hint)
+
+
+def _read(file: Path, keys: Sequence[str], hint: str) -> dict[str, Any]:
+    """A JSON object with these keys.
+
+    Raises:
+        UserError: naming the file and what is wrong with it.
+    """
+    try:
+        content = json.loads(file.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{file}: missing; {hint}") from error
+    except ValueError as error:
+        raise UserError(f"{file}: damaged ({error}); {hint}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: damaged (not an object); {hint}")
+    if missing := [key for key in keys if key not in content]:
+        raise UserError(f"{file}: {', '.join(missing)} missing; {hint}")
+    return content
