@@ -1,7 +1,6 @@
 """A DICOM segmentation (DICOM-SEG) as a mask on its series."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import highdicom as hd
@@ -10,44 +9,15 @@ from highdicom.seg import segread
 from pydicom import Dataset, dcmread
 
 from nnunetv2_unet3plus.conversion.findings import FaultyFileError, Finding
-from nnunetv2_unet3plus.conversion.geometry import Geometry
 from nnunetv2_unet3plus.conversion.hospital.organs import choose, matching
 from nnunetv2_unet3plus.conversion.same_grid import SAME_PLACE
 from nnunetv2_unet3plus.dicom.damage import DAMAGE, quiet, unreadable_mask
+from nnunetv2_unet3plus.dicom.drawn import DrawnMask
 from nnunetv2_unet3plus.dicom.series import DicomSeries, Reference
 
 
-@dataclass(frozen=True)
-class DicomSegmentation:
-    """One organ of a DICOM-SEG file, on the grid of the series it was drawn on.
-
-    Attributes:
-        path: The file.
-        series: The series.
-        organ: Its name, in any language that `organs` knows.
-    """
-
-    path: Path
-    series: DicomSeries
-    organ: str
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The file."""
-        return (self.path,)
-
-    def size(self, about: str) -> tuple[int, ...]:
-        """See `Volume`."""
-        return self.series.size(about)
-
-    def geometry(self, about: str, findings: list[Finding]) -> Geometry:
-        """The series' grid, whose own findings are the image's.
-
-        Raises:
-            FaultyFileError: If the file cannot be read or has no such organ.
-        """
-        self._segment(findings)
-        return self.series.geometry("image", [])
+class DicomSegmentation(DrawnMask):
+    """One organ of a DICOM-SEG file."""
 
     def voxels(self, about: str, findings: list[Finding]) -> np.ndarray:
         """1 where the organ is, else 0.
@@ -55,7 +25,7 @@ class DicomSegmentation:
         Raises:
             FaultyFileError: If the file cannot be read or does not lie on the series' grid.
         """
-        number = self._segment([])
+        number = self.number([])
         try:
             with quiet():
                 volume = segread(self.path).get_volume(segment_numbers=[number], combine_segments=True, relabel=True)
@@ -63,8 +33,8 @@ class DicomSegmentation:
             raise unreadable_mask(self.path, "segmentation", error) from error
         return _on_grid(volume, self.series, self.path)
 
-    def _segment(self, findings: list[Finding]) -> int:
-        """By its label or, where no label is of the organ, by the coded name of the structure."""
+    def number(self, findings: list[Finding]) -> int:
+        """The segment's: by its label or, where no label is of the organ, by the coded name of the structure."""
         labels = segment_names(self.path)
         if not matching(labels, self.organ):
             coded = _names(self.path, lambda segment: segment.SegmentedPropertyTypeCodeSequence[0].CodeMeaning)

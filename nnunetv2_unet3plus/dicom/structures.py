@@ -1,7 +1,6 @@
 """A structure set of radiotherapy (RTSTRUCT) as a mask on its series."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,10 +9,10 @@ from pydicom import Dataset, dcmread
 from skimage.draw import polygon2mask
 
 from nnunetv2_unet3plus.conversion.findings import FaultyFileError, Finding
-from nnunetv2_unet3plus.conversion.geometry import Geometry
 from nnunetv2_unet3plus.conversion.hospital.organs import choose
 from nnunetv2_unet3plus.dicom.damage import DAMAGE, quiet, unreadable_mask
-from nnunetv2_unet3plus.dicom.series import DicomSeries, Reference
+from nnunetv2_unet3plus.dicom.drawn import DrawnMask
+from nnunetv2_unet3plus.dicom.series import Reference
 
 OUT_OF_PLANE = 0.25
 """Of the slice spacing, how far a contour may lie from its slice: rounded by the planning system, not between two."""
@@ -21,40 +20,12 @@ OUT_OF_PLANE = 0.25
 _XOR = "CLOSEDPLANAR_XOR"
 
 
-@dataclass(frozen=True)
-class Structure:
-    """One organ of an RTSTRUCT file, on the grid of the series it was drawn on.
+class Structure(DrawnMask):
+    """One organ of an RTSTRUCT file.
 
     A voxel belongs to the organ if its centre lies inside the contours of its slice, see `joined`. Contours are filled
     by scikit-image, which does not round their corners to voxels.
-
-    Attributes:
-        path: The file.
-        series: The series.
-        organ: Its name, in any language that `organs` knows.
     """
-
-    path: Path
-    series: DicomSeries
-    organ: str
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The file."""
-        return (self.path,)
-
-    def size(self, about: str) -> tuple[int, ...]:
-        """See `Volume`."""
-        return self.series.size(about)
-
-    def geometry(self, about: str, findings: list[Finding]) -> Geometry:
-        """The series' grid, whose own findings are the image's.
-
-        Raises:
-            FaultyFileError: If the file cannot be read or has no such organ.
-        """
-        choose(structure_names(self.path), self.organ, self.path, findings)
-        return self.series.geometry("image", [])
 
     def voxels(self, about: str, findings: list[Finding]) -> np.ndarray:
         """1 where the organ is, else 0.
@@ -62,7 +33,7 @@ class Structure:
         Raises:
             FaultyFileError: If the file cannot be read, or contours do not lie on the series' slices.
         """
-        number = choose(structure_names(self.path), self.organ, self.path, [])
+        number = self.number([])
         size, to_voxels = self.series.size("image"), np.linalg.inv(np.diag([-1.0, -1, 1, 1]) @ self.series.affine())
         drawn: dict[int, list[tuple[np.ndarray, bool]]] = {}
         for contour in _contours(_read(self.path), number, self.path):
@@ -74,6 +45,10 @@ class Structure:
             mask[:, :, index] = joined(filled)
         self._tell_of_gaps(sorted(drawn), findings)
         return mask.view(np.uint8)
+
+    def number(self, findings: list[Finding]) -> int:
+        """The structure's, by its name."""
+        return choose(structure_names(self.path), self.organ, self.path, findings)
 
     def _slice_of(self, corners: np.ndarray, size: tuple[int, ...]) -> int:
         """The slice that a contour lies in; corners in voxels."""

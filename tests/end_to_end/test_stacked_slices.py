@@ -26,6 +26,7 @@ pytestmark = pytest.mark.slow
 
 LENGTH = "_2epochs_2iters"
 CT_TRAINER = "nnUNetTrainerUNet3Plus_12epochs_10iters"
+PLANS = "nnUNetUNet3PlusPlans"
 UNET3PLUS = "nnunetv2_unet3plus.architectures.unet3plus.UNet3Plus"
 
 
@@ -66,16 +67,20 @@ def trained(shared_workspace):
     command = [sys.executable, shared_data(".") / "assemble_lits.py", source, "--inplane", "256"]
     subprocess.run(command, check=True)
     workspace.run("unet3plus", "convert", "lits", source, "--organ")
-    workspace.run("nnUNetv2_plan_and_preprocess", "-d", 501, "-c", "2d", "--verify_dataset_integrity", "-np", 2)
-    stages = json.loads(workspace.plans(dataset).read_text())["configurations"]["2d"]["architecture"][
-        "arch_kwargs"]["n_stages"]  # fmt: skip
-    narrow = {"features_per_stage": [min(8 * 2**stage, 64) for stage in range(stages)]}  # a quarter of the plan's
-    plan_stacked_slices(workspace, dataset, depth=4, arguments=narrow)
+    workspace.run("unet3plus", "plan", "-d", 501, "--configurations", "2d", "2.5d")
+    workspace.run("nnUNetv2_preprocess", "-d", 501, "-plans_name", PLANS, "-c", "2d", "-np", 2)
+    file = workspace.plans(dataset, PLANS)
+    plans = json.loads(file.read_text())
+    stacked = plans["configurations"]["2.5d"]
+    stacked |= {"patch_size": [4, *stacked["patch_size"][1:]], "batch_size": 2}
+    kwargs = stacked["architecture"]["arch_kwargs"]
+    kwargs["features_per_stage"] = [min(8 * 2**stage, 64) for stage in range(kwargs["n_stages"])]  # a quarter
+    file.write_text(json.dumps(plans))
     cases = sorted(file.name.removesuffix(".nii.gz") for file in (workspace.raw / dataset / "labelsTr").iterdir())
     split = {"train": cases[:-1], "val": cases[-1:]}  # the first is of another source, with another scale
     (workspace.preprocessed / dataset / "splits_final.json").write_text(json.dumps([split]))
     workspace.long_trainings = True
-    train(workspace, dataset, CT_TRAINER)
+    train(workspace, dataset, CT_TRAINER, PLANS)
     workspace.long_trainings = False
     return workspace, dataset, split
 
@@ -83,7 +88,7 @@ def trained(shared_workspace):
 def test_real_ct(trained):
     workspace, dataset, split = trained
     held_out, seen = split["val"][0], split["train"][-1]
-    dice = predict(workspace, dataset, CT_TRAINER, [held_out, seen])
+    dice = predict(workspace, dataset, CT_TRAINER, [held_out, seen], PLANS)
     print({case: round(value, 3) for case, value in dice.items()}, "held out:", held_out)
     assert dice[seen] > 0.5
     assert dice[held_out] > 1.5 * dice_of_everything(workspace, dataset)
@@ -93,7 +98,7 @@ def test_interior_slices_are_the_2d_networks_on_three_slices(trained):
     """The trained network on one patch of a preprocessed scan, as nnU-Net loads it to predict."""
     workspace, dataset, split = trained
     predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
-    folder = workspace.model_folder(dataset, CT_TRAINER, "2.5d")
+    folder = workspace.model_folder(dataset, CT_TRAINER, "2.5d", PLANS)
     predictor.initialize_from_trained_model_folder(str(folder), use_folds=(0,))
     network = predictor.network
     network.load_state_dict(predictor.list_of_parameters[0], strict=True)

@@ -16,12 +16,12 @@ from nnunetv2_unet3plus.architectures.encoder_decoder import EncoderDecoderNetwo
 from nnunetv2_unet3plus.architectures.unet3plus import UNet3Plus
 from nnunetv2_unet3plus.planning import memory
 from nnunetv2_unet3plus.trainers import (
-    declarative,
     nnUNetTrainerHybridLoss,
     nnUNetTrainerUNet3Plus,
     nnUNetTrainerUNet3PlusDiceCE,
     nnUNetTrainerUNet3PlusNoDS,
     nnUNetTrainerUNet3PlusPaper,
+    training_cost,
 )
 from nnunetv2_unet3plus.trainers.baselines import LibraryTrainer
 from nnunetv2_unet3plus.trainers.fixed_stages import FixedStagesTrainer
@@ -156,7 +156,7 @@ class TestCostInLog:
     def test_what_to_run_where_it_will_not_fit(self, make_trainer, monkeypatch):
         trainer = make_trainer(nnUNetTrainerUNet3Plus, n_stages=5, width=32, patch_size=[512, 512], batch_size=12)
         need = trainer._memory_need()
-        monkeypatch.setattr(declarative, "_memory_of", lambda device: 6.0)
+        monkeypatch.setattr(training_cost, "_memory_of", lambda device: 6.0)
         _, advice = self.lines(trainer)
         # single precision on the CPU
         assert "Run instead: unet3plus plan -d 900 --network unet3plus --vram 3 --name nnUNetPlans_3G, then" in advice
@@ -165,7 +165,7 @@ class TestCostInLog:
 
     def test_what_to_run_for_nnunets_own_network(self, make_trainer, monkeypatch):
         trainer = make_trainer(nnUNetTrainerHybridLoss, n_stages=5, width=32, patch_size=[512, 512], batch_size=12)
-        monkeypatch.setattr(declarative, "_memory_of", lambda device: 6.0)
+        monkeypatch.setattr(training_cost, "_memory_of", lambda device: 6.0)
         _, advice = self.lines(trainer)
         assert "-pl ExperimentPlanner -gpu_memory_target 3 -overwrite_plans_name nnUNetPlans_3G, then" in advice
 
