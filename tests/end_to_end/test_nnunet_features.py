@@ -9,7 +9,7 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunetv2_unet3plus.building_blocks.classification_gate import presence_probability
-from nnunetv2_unet3plus.building_blocks.gating import Gating
+from nnunetv2_unet3plus.building_blocks.gating import ALL, Gating
 from tests.end_to_end.nnunet import Workspace, ignore_every_other_slice, link_images, write_hippocampus
 
 pytestmark = pytest.mark.slow
@@ -188,7 +188,7 @@ class TestClassificationGate:
         assert 0 < count.skipped < count.seen
 
         def decode_always(gating, gate_logits, size, decode):
-            return gating.hard(decode(), presence_probability(gate_logits) >= gating.thresholds)
+            return gating.hard(decode(ALL), presence_probability(gate_logits) >= gating.thresholds)
 
         monkeypatch.setattr(Gating, "forward", decode_always)
         without_exit, _ = predict_in_process(model, images)
