@@ -8,7 +8,6 @@ from typing import Any
 from nnunetv2_unet3plus.conversion.case import Outcome
 from nnunetv2_unet3plus.conversion.description import Case, Dataset
 
-_SHOWN = 8
 _ORDER = ("repaired", "warning", "refused")
 
 
@@ -25,7 +24,7 @@ def summary(outcomes: Sequence[Outcome], anonymous: bool) -> list[str]:
                 faults.setdefault(key, []).append((outcome.case, finding.text + finding.shown))
     lines = []
     for (kind, about, fault), found in sorted(faults.items()):
-        names = ", ".join(case for case, _ in found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
+        names = ", ".join(case for case, _ in found)
         text = found[0][1] if len(found) == 1 else f"such as: {found[0][1]}"
         lines.append(f"{_ORDER[kind]:8} {about}, {fault}: {names} ({text})")
     if anonymous:

@@ -1,7 +1,6 @@
 """`unet3plus plan`: plans for a network of ours within the memory there is."""
 
 import argparse
-import json
 import re
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -15,6 +14,7 @@ from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_dataset
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_unet3plus.errors import UserError
+from nnunetv2_unet3plus.json_files import read_object
 from nnunetv2_unet3plus.planning.memory import PLANNED_WITH
 from nnunetv2_unet3plus.planning.networks import PlannableNetwork, plannable_network
 from nnunetv2_unet3plus.planning.planner import CONFIGURATIONS, NetworkPlanner, ResidualNetworkPlanner
@@ -44,7 +44,13 @@ def run(args: argparse.Namespace) -> int:
     dataset = _dataset(args.dataset)
     name = _name(args.name) or default_name(network, args.residual_encoder, vram)
     plans_file = Path(nnUNet_preprocessed) / dataset / f"{name}.json"
-    _require_ours(plans_file)
+    planned_with = {
+        "network": args.network,
+        "vram": vram,
+        "residual_encoder": args.residual_encoder,
+        "patch_size": args.patch_size,
+    }
+    _require_ours(plans_file, planned_with)
     _fingerprint(dataset)
 
     planner = (ResidualNetworkPlanner if args.residual_encoder else NetworkPlanner)(
@@ -55,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         configurations=configurations,
         require_all=args.configurations is not None,
         in_plane=in_plane,
-        planned_with={"network": args.network, "residual_encoder": args.residual_encoder},
+        planned_with=planned_with,
     )
     print(f"{dataset}: planning for {network.network_class.__name__} ...", flush=True)
     try:
@@ -133,7 +139,7 @@ def _dataset(name_or_number: str) -> str:
         known = ", ".join(sorted(folder.name for folder in raw.glob("Dataset???_*"))) or "none"
         raise UserError(f"-d {name_or_number}: no such dataset in {raw}; there: {known}")
     file, hint = raw / names[0] / "dataset.json", "correct it by hand or convert the dataset again"
-    if not {"channel_names", "modality"} & _read(file, _KEYS_OF_DATASET, hint).keys():
+    if not {"channel_names", "modality"} & read_object(file, hint, _KEYS_OF_DATASET).keys():
         raise UserError(f"{file}: channel_names missing; {hint}")
     return names[0]
 
@@ -142,12 +148,18 @@ def _number(dataset: str) -> int:
     return int(dataset[len("Dataset") :].split("_")[0])
 
 
-def _require_ours(plans_file: Path) -> None:
-    """Plans of nnU-Net's own planners stay."""
+def _require_ours(plans_file: Path, planned_with: dict[str, Any]) -> None:
+    """Plans of nnU-Net's own planners stay, and no file may hold two plans: nnU-Net keeps what is not planned anew."""
     if plans_file.stem == STOCK_PLANS:
         raise UserError(f"--name {STOCK_PLANS}: is the name of nnU-Net's own plans; choose another")
-    if plans_file.exists() and PLANNED_WITH not in _read(plans_file, (), "remove it or choose another --name"):
+    if not plans_file.exists():
+        return
+    before = read_object(plans_file, "remove it or choose another --name").get(PLANNED_WITH)
+    if before is None:
         raise UserError(f"{plans_file}: not written by this command; choose another --name")
+    if before != planned_with:
+        options = ", ".join(f"{key} {value}" for key, value in before.items() if value is not None)
+        raise UserError(f"{plans_file}: was planned with {options}; remove it or choose another --name")
 
 
 def _fingerprint(dataset: str) -> None:
@@ -160,23 +172,4 @@ def _fingerprint(dataset: str) -> None:
         except (RuntimeError, AssertionError, ValueError, KeyError, IndexError) as error:
             check = f"nnUNetv2_extract_fingerprint -d {_number(dataset)} --verify_dataset_integrity"
             raise UserError(f"{dataset}: nnU-Net cannot read it ({error}); {check} says more") from error
-    _read(file, _KEYS_OF_FINGERPRINT, hint)
-
-
-def _read(file: Path, keys: Sequence[str], hint: str) -> dict[str, Any]:
-    """A JSON object with these keys.
-
-    Raises:
-        UserError: naming the file and what is wrong with it.
-    """
-    try:
-        content = json.loads(file.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"{file}: missing; {hint}") from error
-    except ValueError as error:
-        raise UserError(f"{file}: damaged ({error}); {hint}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: damaged (not an object); {hint}")
-    if missing := [key for key in keys if key not in content]:
-        raise UserError(f"{file}: {', '.join(missing)} missing; {hint}")
-    return content
+    read_object(file, hint, _KEYS_OF_FINGERPRINT)

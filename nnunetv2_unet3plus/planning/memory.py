@@ -49,7 +49,7 @@ GB = 1e9
 SINGLE_PRECISION_FACTOR = 2
 
 PLANNED_WITH = "planned_with"
-"""The key of our plans under which the planner's options stand: network, vram (GB), residual_encoder."""
+"""The key of our plans under which the planner's options stand: network, vram (GB), residual_encoder, patch_size."""
 
 
 @dataclass(frozen=True)

@@ -221,6 +221,10 @@ class NetworkPlanner(ExperimentPlanner):
         A patch size that was asked for is kept, with fewer slices if need be.
         """
         deepest = min(SLICES_IN_PATCH, self.slices_in_scans())
+        if (
+            self.in_plane
+        ):  # nnU-Net turns patches in the plane alone where they are more than three times as wide as deep
+            deepest = max(min(deepest, (max(self.in_plane) - 1) // 3), 1)
         shallowest = min(SLICES_IN_STACK, deepest) if self.in_plane else deepest
         try:
             for depth in range(deepest, shallowest - 1, -1):
@@ -257,7 +261,7 @@ class NetworkPlanner(ExperimentPlanner):
             raise UserError(f"--configurations {' '.join(missing)}: not for {self.dataset_name}, {reason}")
         if "3d_cascade_fullres" not in plans["configurations"]:
             plans["configurations"].get("3d_lowres", {}).pop("next_stage", None)
-        plans[PLANNED_WITH] = {**self.planned_with, "vram": self.UNet_vram_target_GB}
+        plans[PLANNED_WITH] = {"vram": self.UNet_vram_target_GB} | self.planned_with
         separate_data_preprocessed_otherwise(plans)
         super().save_plans(plans)
 

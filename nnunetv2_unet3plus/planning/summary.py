@@ -25,7 +25,10 @@ def summary(plans: PlansManager, planner: NetworkPlanner) -> str:
         lines.append(f"  nnUNetv2_preprocess -d {number} -plans_name {name} -c {' '.join(missing)}")
     lines.append(f"  {train}")
     if network.stock_trainer:
-        lines.append("nnU-Net's own trainer trains this network as well: leave out -tr, here and in nnUNetv2_predict.")
+        lines.append(
+            "nnU-Net's own trainer trains this network as well, on one GPU: leave out -tr, here and in "
+            "nnUNetv2_predict."
+        )
     return "\n".join(lines)
 
 

@@ -20,6 +20,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2_unet3plus.architectures.slice_stack import SliceWise
 from nnunetv2_unet3plus.doctor import find_trainer
 from nnunetv2_unet3plus.errors import UserError, explain
+from nnunetv2_unet3plus.json_files import read_object
 from nnunetv2_unet3plus.trainers.classification_guided import ClassificationGuidedTrainer
 from nnunetv2_unet3plus.trainers.declarative import with_architecture_option
 from nnunetv2_unet3plus.trainers.nested import NestedTrainer
@@ -223,15 +224,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         UserError: if there is no such file, or nothing nnU-Net would write in it.
     """
-    try:
-        content = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path}: no such file; give a model folder, as nnUNetv2_train writes it") from error
-    except ValueError as error:
-        raise UserError(f"{path}: damaged, not valid JSON; copy it again") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: not what nnU-Net writes; give a model folder, as nnUNetv2_train writes it")
-    return content
+    return read_object(path, "give a model folder, as nnUNetv2_train writes it")
 
 
 def _copy(source: Path, target: Path, names: tuple[str, ...]) -> None:

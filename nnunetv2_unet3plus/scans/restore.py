@@ -2,13 +2,12 @@
 
 import argparse
 import gzip
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from io import IOBase
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import nibabel as nib
 import numpy as np
@@ -26,7 +25,8 @@ from nnunetv2_unet3plus.conversion.volumes import ITK_ENDINGS, NIFTI_ENDINGS, Ni
 from nnunetv2_unet3plus.conversion.workers import results_of
 from nnunetv2_unet3plus.dicom import require_library
 from nnunetv2_unet3plus.dicom.series import DicomSeries
-from nnunetv2_unet3plus.errors import UserError, explain
+from nnunetv2_unet3plus.errors import UserError
+from nnunetv2_unet3plus.json_files import read_object
 from nnunetv2_unet3plus.scans.folder import filling
 from nnunetv2_unet3plus.scans.prepare import KEY
 
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _find_masks(folder: Path, prepared: Path, output: Path) -> list[Mask]:
-    key = _read_json(prepared / KEY, "give the folder that unet3plus prepare-scans has made with --scans")
+    key = read_object(prepared / KEY, "give the folder that unet3plus prepare-scans has made with --scans")
     try:
         source, axes = Path(key["source"]), key["orientation"]
         entries = [
@@ -118,7 +118,7 @@ def _read_labels(folder: Path) -> dict[str, tuple[int, ...]]:
         UserError: If nnU-Net's `dataset.json` is not beside the masks.
     """
     path = folder / "dataset.json"
-    content = _read_json(path, "copy it from the model's folder: it names the structures")
+    content = read_object(path, "copy it from the model's folder: it names the structures")
     try:
         labels = {str(name): tuple(np.ravel(values).astype(int).tolist()) for name, values in content["labels"].items()}
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -127,17 +127,6 @@ def _read_labels(folder: Path) -> dict[str, tuple[int, ...]]:
     if not foreground:
         raise UserError(f"{path} names nothing but background; copy it from the model's folder")
     return foreground
-
-
-def _read_json(path: Path, hint: str) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; {hint}") from error
-    except OSError as error:
-        raise explain(error) from error
-    except ValueError as error:
-        raise UserError(f"{path} is damaged; {hint}") from error
 
 
 def _restore(mask: Mask, staging: Path, labels: Mapping[str, tuple[int, ...]]) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from nnunetv2_unet3plus.architectures.encoder_decoder import EncoderDecoderNetwork
 from nnunetv2_unet3plus.building_blocks.plan_encoder import plan_encoder
-from nnunetv2_unet3plus.planning.memory import MemoryNeed, planner_target, training_cost
+from nnunetv2_unet3plus.planning.memory import PLANNED_WITH, MemoryNeed, planner_target, training_cost
 from nnunetv2_unet3plus.planning.networks import name_of
 from nnunetv2_unet3plus.trainers.stacked_slices import in_plane, is_stacked, slices_of
 
@@ -22,6 +22,7 @@ class TrainingCostMixin(nnUNetTrainer):
     """Adds lines with parameters and memory to the beginning of nnU-Net's log."""
 
     network_class: ClassVar[type[nn.Module] | None]
+    network_options: ClassVar[dict[str, Any]]
     _network: Any  # builds the network on a configuration
 
     def on_train_start(self) -> None:
@@ -83,10 +84,20 @@ class TrainingCostMixin(nnUNetTrainer):
         )
 
     def _advice(self, need: MemoryNeed, available: float) -> str:
-        """The commands that make a plan whose training fits: of our planner, if it knows the network."""
+        """The commands that make a plan whose training fits, with the planner that made this one if it was ours."""
         dataset = self.plans_manager.dataset_name.split("_")[0].removeprefix("Dataset")
-        network = name_of(self.network_class)
-        if network is not None:
+        planned_with = self.plans_manager.plans.get(PLANNED_WITH)
+        network = None if self.network_options else name_of(self.network_class)
+        if planned_with is not None:
+            target = max(1, int(need.target_for(available, self.device.type)))
+            options = {"network": planned_with["network"], "residual-encoder": planned_with["residual_encoder"]}
+            plan = f"unet3plus plan -d {dataset}" + "".join(
+                f" --{key} {value}" for key, value in options.items() if value
+            )
+            if size := planned_with.get("patch_size"):
+                plan += f" --patch-size {' '.join(map(str, size))}"
+            plan += f" --vram {target} --name"
+        elif network is not None:
             target = max(1, int(need.vram_for(available, self.device.type)))
             encoder = " --residual-encoder M" if is_residual(self.configuration_manager) else ""
             plan = f"unet3plus plan -d {dataset} --network {network}{encoder} --vram {target} --name"

@@ -22,7 +22,7 @@ class Fault:
         kind: what must become of it; "none" where it is no fault at all.
         about: "image" or "label".
         name: that of the finding.
-        options: of the command, `{case}` stands for the case's name.
+        options: of the command, `{table}` stands for a file.
         image: expected voxels, `(number) -> array`.
         label: expected label.
         affine: expected matrix.

@@ -356,7 +356,7 @@ def test_damaged_marker_of_an_interrupted_run(source, raw, refuse):
     assert f"delete {folder} and start again" in error
 
 
-class TestFoundByHunting:
+class TestOddFiles:
     """Inputs that once did harm."""
 
     def test_folder_that_cannot_be_read_is_named(self, source, refuse, monkeypatch):

@@ -186,8 +186,35 @@ def test_budgets_of_the_presets_are_nnunets(make_dataset, preset, gigabytes):
     plan("--residual-encoder", preset, "--configurations", "2d", "--patch-size", 64, 64)
     name = f"nnUNetUNet3PlusResEnc{preset}Plans"
     plans = dataset.plans(name)
-    assert plans["planned_with"] == {"network": "unet3plus", "residual_encoder": preset, "vram": gigabytes}
+    assert plans["planned_with"] == {
+        "network": "unet3plus",
+        "residual_encoder": preset,
+        "vram": gigabytes,
+        "patch_size": [64, 64],
+    }
     assert planner_target(PlansManager(plans)) == gigabytes
+
+
+def test_two_plans_do_not_share_a_file(make_dataset, capsys):
+    """nnU-Net keeps configurations that are not planned anew, which may be of another network and budget."""
+    dataset = make_dataset()
+    plan("--configurations", "2d", "--name", "Mine")
+    before = dataset.plans("Mine")
+    options = ["--configurations", "2d", "--name", "Mine", "--vram", "3"]
+    assert cli.main(["plan", "-d", "901", *options]) == 2
+    assert "Mine.json: was planned with vram 8.0, network unet3plus; remove it or choose" in capsys.readouterr().err
+    assert dataset.plans("Mine") == before
+    plan("--configurations", "2d", "2.5d", "--name", "Mine")  # with the same options it is one plan
+    assert set(dataset.plans("Mine")["configurations"]) == {"2d", "2.5d"}
+
+
+def test_patches_are_turned_in_the_plane(make_dataset):
+    """nnU-Net does so where a patch is more than three times as wide as deep."""
+    dataset = make_dataset()
+    plan("--configurations", "2d", "2.5d", "--patch-size", 16, 24)
+    depth, *size = dataset.plans("nnUNetUNet3PlusPlans")["configurations"]["2.5d"]["patch_size"]
+    assert size == [16, 24]
+    assert 24 / depth > 3
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -169,7 +169,7 @@ class TestBadInput:
 
     @pytest.mark.parametrize("name", ["plans.json", "dataset.json"])
     @pytest.mark.parametrize(
-        ("content", "reason"), [("{", "damaged"), ("[]", "not what nnU-Net writes"), ("{}", "does not fit")]
+        ("content", "reason"), [("{", "damaged"), ("[]", "damaged, not an object"), ("{}", "does not fit")]
     )
     def test_damaged_json(self, name, content, reason, make_model, refuse):
         folder = make_model(nnUNetTrainerUNetSharp)

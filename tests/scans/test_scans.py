@@ -248,7 +248,7 @@ def rewrite(path: Path, change) -> None:
         (lambda p: (p / "masks" / "dataset.json").unlink(), "dataset.json: no such file; copy it from the model's"),
         (lambda p: (p / "masks" / "dataset.json").write_text("{}"), "dataset.json is damaged"),
         (lambda p: (p / "prepared" / "scans.json").unlink(), "scans.json: no such file; give the folder that"),
-        (lambda p: (p / "prepared" / "scans.json").write_text("[]"), "scans.json is damaged"),
+        (lambda p: (p / "prepared" / "scans.json").write_text("[]"), "scans.json: damaged, not an object"),
         (lambda p: (p / "scans" / "a.nii.gz").unlink(), "a.nii.gz: the scan is gone"),
         (lambda p: next((p / "scans" / "b").iterdir()).unlink(), "the scan is gone"),
         (

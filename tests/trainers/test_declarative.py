@@ -163,6 +163,19 @@ class TestCostInLog:
         assert "\n" not in advice
         assert need.network > 3
 
+    @pytest.mark.parametrize("trainer", [nnUNetTrainerHybridLoss, nnUNetTrainerUNet3Plus, nnUNetTrainerUNet3PlusPaper])
+    def test_what_to_run_for_our_plans(self, trainer, make_trainer, monkeypatch):
+        """The planner that made them, for the network they were made for, whatever the trainer puts in its place."""
+        trainer = make_trainer(trainer, n_stages=5, width=32, patch_size=[512, 512], batch_size=12)
+        options = {"network": "unetplusplus", "residual_encoder": "L", "vram": 24.0, "patch_size": [512, 512]}
+        trainer.plans_manager.plans["planned_with"] = options
+        monkeypatch.setattr(training_cost, "_memory_of", lambda device: 6.0)
+        need = trainer._memory_need()
+        _, advice = self.lines(trainer)
+        target = max(1, int(6 * need.plan_network / (2 * need.network)))  # single precision on the CPU
+        assert "unet3plus plan -d 900 --network unetplusplus --residual-encoder L --patch-size 512 512 " in advice
+        assert f" --vram {target} --name nnUNetPlans_{target}G, then" in advice
+
     def test_what_to_run_for_nnunets_own_network(self, make_trainer, monkeypatch):
         trainer = make_trainer(nnUNetTrainerHybridLoss, n_stages=5, width=32, patch_size=[512, 512], batch_size=12)
         monkeypatch.setattr(training_cost, "_memory_of", lambda device: 6.0)
