@@ -41,9 +41,12 @@ CASES = [
 CHANNELS, CLASSES, STEPS = 1, 3, 3
 
 
-def write_dataset(root: Path, number: int, name: str) -> None:
+Grid = tuple[tuple[float, ...], tuple[int, ...]]  # spacing, shape
+
+
+def write_dataset(root: Path, number: int, name: str, grid: Grid) -> None:
     """What nnU-Net's planner reads: descriptions, no scans."""
-    spacing, shape = DATASETS[name]
+    spacing, shape = grid
     dataset = f"Dataset{number:03d}_{name}"
     files = {"images": ["case_0000.nii.gz"], "label": "case.nii.gz"}
     description = {
@@ -73,7 +76,7 @@ def planned(root: Path, vram: float) -> Iterator[tuple[str, str, ConfigurationMa
     for folder in ("raw", "preprocessed", "results"):
         os.environ[f"nnUNet_{folder}"] = str(root / folder)
     for number, name in enumerate(DATASETS, start=1):
-        write_dataset(root, number, name)
+        write_dataset(root, number, name, DATASETS[name])
     for index, (name, options) in enumerate(CASES):
         number = list(DATASETS).index(name) + 1
         with redirect_stdout(StringIO()):

@@ -15,13 +15,13 @@ With B bytes kept by the whole batch in mixed precision, and P parameters, a tra
 - OVERHEAD_GB: CUDA context, cuDNN's workspace, loss, and what the allocator cannot use. It is what is left of the
   memory that nnU-Net's authors saw in nvidia-smi when they trained their own networks (3d_fullres, one A100; nnU-Net's
   documentation/resenc_presets.md). B and P are the mean over nnU-Net's plans, by its planners, for spacings and shapes
-  as in the six data sets of that table (BTCV, ACDC, LiTS, BraTS, KiTS, AMOS):
+  as in the six data sets of that table (`python -m benchmarks.memory_calibration`):
 
     preset     P, millions   B, GB   share x B, GB   published, GB   left, GB
-    default        31         4.14        5.27            7.70         2.00
-    ResEncM       102         4.83        5.86            9.10         1.81
-    ResEncL       109        15.75       19.14           22.70         2.03
-    ResEncXL      115        27.31       33.26           36.60         1.72
+    default        31         4.15        5.28            7.70         1.99
+    ResEncM       102         4.84        5.88            9.10         1.80
+    ResEncL       109        15.79       19.18           22.70         2.00
+    ResEncXL      115        27.37       33.33           36.60         1.66
 
 So 8 GB are 8 GB as nvidia-smi shows them, and nnU-Net's own default plans take 7.6 of them.
 """

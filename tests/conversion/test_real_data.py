@@ -28,6 +28,41 @@ def test_real_scans(tmp_path, convert, capsys):
     assert "Warning" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not ASSEMBLE.exists(), reason=f"the real labels are not here: {ASSEMBLE.parent} is missing")
+def test_labels_of_the_challenge(tmp_path, convert):
+    """Six of the challenge's own labels, of several orientations; the images are made up on their grids."""
+    source = tmp_path / "LiTS"
+    source.mkdir()
+    labels = sorted((ASSEMBLE.parent / "lits_labels").glob("segmentation-*.nii.gz"))
+    for path in labels:
+        label = nib.load(path)
+        image = nib.Nifti1Image(np.broadcast_to(np.int16(0), label.shape), label.affine)
+        nib.save(image, source / path.name.replace("segmentation", "volume"))
+        (source / path.name).write_bytes(path.read_bytes())
+    folder = convert(source)
+    assert len(labels) == 6
+    for path in labels:
+        number = int(path.name.removesuffix(".nii.gz").partition("-")[2])
+        compare(path, folder / "labelsTr" / f"liver_{number:03d}.nii.gz", np.uint8)
+        volume = source / path.name.replace("segmentation", "volume")
+        compare(volume, folder / "imagesTr" / f"liver_{number:03d}_0000.nii.gz")
+    verify_dataset_integrity(str(folder), num_processes=2)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not ASSEMBLE.exists(), reason=f"the real scans are not here: {ASSEMBLE.parent} is missing")
+def test_real_scans_whole(tmp_path, convert):
+    """All six, 512 x 512."""
+    source = tmp_path / "LiTS"
+    subprocess.run([sys.executable, str(ASSEMBLE), str(source)], check=True, capture_output=True)
+    folder = convert(source)
+    for number in range(6):
+        batch = source / "Training Batch 1"
+        compare(batch / f"volume-{number}.nii", folder / "imagesTr" / f"liver_{number:03d}_0000.nii.gz")
+        compare(batch / f"segmentation-{number}.nii", folder / "labelsTr" / f"liver_{number:03d}.nii.gz")
+
+
 def compare(original: Path, converted: Path, dtype: type | None = None) -> None:
     voxels, affine = sources.read(converted)
     expected, expected_affine = sources.read(original)

@@ -20,7 +20,7 @@ DATA = Path(__file__).parents[4] / "shared" / "data"
 
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"the real studies are not here: {DATA} is missing")
 
-NAMES = ["chaos", "three slices", "as NRRD", "23 x 38", "24 x 38", "phantom"]
+NAMES_OF_DICOM = ["chaos", "three slices", "as NRRD", "23 x 38", "24 x 38", "phantom"]
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,7 @@ def hospital(tmp_path_factory) -> Path:
     for name in ("23 x 38", "24 x 38"):
         for part in ("image", "seg"):
             shutil.copytree(quantitative / f"{name.replace(' ', '')}x3" / part, root / name / part)
+    _copy_totalsegmentator(root / "total")
     (root / "phantom").mkdir()
     for name in ("ct_1", "ct_2", "rt"):
         shutil.copy(DATA / "rtstruct" / "mock_data" / f"{name}.dcm", root / "phantom")
@@ -44,6 +45,15 @@ def hospital(tmp_path_factory) -> Path:
     (root / "phantom" / "rt.dcm").chmod(0o644)
     structures.save_as(root / "phantom" / "rt.dcm")
     return root
+
+
+def _copy_totalsegmentator(folder: Path) -> None:
+    """Its scan, and the liver of its mask of many organs."""
+    folder.mkdir()
+    shutil.copy(DATA / "totalsegmentator" / "example_ct_sm.nii.gz", folder / "ct.nii.gz")
+    organs = nib.load(DATA / "totalsegmentator" / "example_seg.nii.gz")
+    liver = (np.asanyarray(organs.dataobj) == 5).astype(np.uint8)
+    nib.save(nib.Nifti1Image(liver, organs.affine), folder / "liver.nii.gz")
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +94,7 @@ def voxels(image: sitk.Image) -> np.ndarray:
     return sitk.GetArrayFromImage(image)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES_OF_DICOM)
 def test_images(hospital, converted, name):
     folder = next(path.parent for path in sorted((hospital / name).rglob("*.dcm")) if _is_ct(path))
     theirs = itk_series(folder)
@@ -96,6 +106,14 @@ def test_images(hospital, converted, name):
 
 def _is_ct(path: Path) -> bool:
     return dcmread(path, stop_before_pixels=True, force=True).Modality == "CT"
+
+
+def test_files(hospital, converted):
+    for ours, name in zip(converted["total"], ("ct", "liver"), strict=True):
+        theirs = sitk.ReadImage(str(hospital / "total" / f"{name}.nii.gz"))
+        same_places(ours, theirs)
+        np.testing.assert_array_equal(voxels(ours), voxels(theirs))
+    assert 0 < np.median(voxels(converted["total"][0])[voxels(converted["total"][1]) > 0]) < 200
 
 
 def test_chaos_mask(hospital, converted):
