@@ -73,5 +73,5 @@ def test_nnunets_own_planning_goes_on_beside_it(planned):
     # and preprocessed once, for both
     data = planned.preprocessed / DATASET
     assert sorted(folder.name for folder in data.glob("*_2d")) == ["nnUNetPlans_2d"]
-    output = planned.run("unet3plus", "plan", "-d", 501)
+    output = planned.run("unet3plus", "plan", "-d", 501, "--name", "Again")
     assert "nnUNetv2_preprocess" not in output
