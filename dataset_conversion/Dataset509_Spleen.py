@@ -123,7 +123,7 @@ def _run_hospital(args: argparse.Namespace) -> int:
         known = cohort.read_key(args.id_map)
     found = cohort.find_cohort(args.source, args.organ, known)
     training = [case for case in found.cases if case.label is not None]
-    print(f"{args.source}: {len(found.cases)} patients, {len(training)} with a mask of the {args.organ}")
+    print(f"{args.source}: {len(found.cases)} patients, {len(training)} with a mask")
     dataset = Dataset(
         folder_name=folder_name,
         source=args.source,
@@ -132,7 +132,7 @@ def _run_hospital(args: argparse.Namespace) -> int:
         channel="CT",
         options=chosen_options(args) | {"organ": args.organ, "split": args.split or "nnU-Net's own"},
         splits=paper_split(training) if args.split == "paper" else None,
-        about={"converted_by": "unet3plus convert spleen"},
+        about={"license": "not given", "converted_by": "unet3plus convert spleen"},
         wishes=wishes_of(args),
         anonymous=True,
     )

@@ -6,7 +6,9 @@ is imported in `run`, so that `unet3plus --help` answers at once.
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
+from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
 from types import ModuleType
@@ -46,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 2 for what the user can repair (one line on stderr), 130 after Ctrl-C.
     """
+    # nnU-Net imports what PyTorch calls deprecated; it would stand above the one line that matters
+    warnings.filterwarnings("ignore", r".*torch\.jit\.interface", FutureWarning)
     for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a name must not end the command
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -70,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example:\n  unet3plus doctor",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=version("nnunetv2-unet3plus"))
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in _COMMANDS:
         add(commands)

@@ -38,5 +38,9 @@ def convert_as_asked(args: argparse.Namespace, dataset: Dataset) -> int:
     if args.dry_run:
         print(f"nothing was written; without --dry-run this makes {folder}")
         return 0
-    print(f"{folder} is complete. Next: nnUNetv2_plan_and_preprocess -d {args.dataset_id} --verify_dataset_integrity")
+    number = args.dataset_id
+    print(
+        f"{folder} is complete. Next: nnUNetv2_plan_and_preprocess -d {number} --verify_dataset_integrity, or, for "
+        f"plans made for UNet 3+, unet3plus plan -d {number}"
+    )
     return 0

@@ -68,7 +68,7 @@ def backward_share(network: nn.Module, input_channels: int, size: Sequence[int],
     Returns:
         At least 1.
     """
-    for parameter in network.half().parameters():
+    for parameter in network.half().to("meta").parameters():  # libraries' networks may have some parts elsewhere
         if parameter.requires_grad:
             parameter.register_post_accumulate_grad_hook(_forget_gradient)
     x = torch.empty(batch_size, input_channels, *size, dtype=torch.half, device="meta")

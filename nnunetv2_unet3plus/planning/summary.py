@@ -15,7 +15,7 @@ def summary(plans: PlansManager, planner: NetworkPlanner) -> str:
     """
     number = int(plans.dataset_name[len("Dataset") :].split("_")[0])
     name, network = plans.plans_name, planner.network
-    train = f"nnUNetv2_train {number} {plans.available_configurations[0]} 0 -tr {network.trainer} -p {name}"
+    train = f"-tr {network.trainer} -p {name}"
     lines = [
         f"{name}.json: {network.network_class.__name__} within {planner.UNet_vram_target_GB:g} GB",
         *_table(plans, planner),
@@ -23,7 +23,11 @@ def summary(plans: PlansManager, planner: NetworkPlanner) -> str:
     ]
     if missing := not_preprocessed(plans, planner.dataset):
         lines.append(f"  nnUNetv2_preprocess -d {number} -plans_name {name} -c {' '.join(missing)}")
-    lines.append(f"  {train}")
+    lines += [
+        f"  nnUNetv2_train {number} {configuration} 0 {train}" for configuration in plans.available_configurations
+    ]
+    if "2.5d" in plans.available_configurations:
+        lines.append("2.5d learns from the data of 2d: a patch is several slices, each seen with its two neighbours.")
     if network.stock_trainer:
         lines.append(
             "nnU-Net's own trainer trains this network as well, on one GPU: leave out -tr, here and in "

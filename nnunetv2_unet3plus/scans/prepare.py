@@ -12,6 +12,7 @@ from nnunetv2_unet3plus.conversion.atomic import publish, stage, write_text
 from nnunetv2_unet3plus.conversion.case import Outcome, read_case
 from nnunetv2_unet3plus.conversion.description import LabelScheme, Wishes
 from nnunetv2_unet3plus.conversion.findings import FaultyFileError, Finding
+from nnunetv2_unet3plus.conversion.hospital.organs import says_mask
 from nnunetv2_unet3plus.conversion.nifti import write_nifti
 from nnunetv2_unet3plus.conversion.report import refusal, summary
 from nnunetv2_unet3plus.conversion.target import check_outside
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _prepare(scan: Scan, folder: Path, staging: Path, wishes: Wishes) -> Outcome:
     """Writes one scan; intensities stay as they are."""
-    findings: list[Finding] = []
+    findings = _named_as_mask(scan)
     path = folder / f"{scan.case.name}_0000.nii.gz"
     path.unlink(missing_ok=True)  # of an earlier run that was stopped
     try:
@@ -74,6 +75,13 @@ def _prepare(scan: Scan, folder: Path, staging: Path, wishes: Wishes) -> Outcome
         findings += _unreferable(scan.case.image)
     publish(stage(path, staging, lambda stream: write_nifti(stream, voxels, geometry)), path)
     return Outcome(scan.case.name, tuple(findings))
+
+
+def _named_as_mask(scan: Scan) -> list[Finding]:
+    if scan.slices or not says_mask(scan.mask.stem):
+        return []
+    text = "named as a mask, prepared as a scan: move it away if it is one"
+    return [Finding("warning", "image", "mask?", text, f": {scan.mask}")]
 
 
 def _unreferable(series: DicomSeries) -> list[Finding]:

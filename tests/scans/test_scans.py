@@ -144,6 +144,13 @@ def test_regions_and_empty_masks(tmp_path, capsys):
         np.testing.assert_array_equal(whole, expected(voxels) > 0)
 
 
+def test_masks_among_the_scans_are_told(tmp_path, capsys):
+    sources.write(tmp_path / "scans" / "a.nii.gz", sources.scan(1))
+    sources.write(tmp_path / "scans" / "a_mask.nii.gz", sources.mask(1))
+    _, out, _ = run(capsys, "prepare-scans", tmp_path / "scans", "-o", tmp_path / "prepared")
+    assert "mask?: scan_002 (named as a mask, prepared as a scan" in out
+
+
 def test_two_series_in_a_folder(tmp_path, capsys):
     folder = tmp_path / "scans"
     write_series(folder, scan(5))

@@ -173,7 +173,7 @@ def _the_mask(masks: Sequence[Volume], organ: str, folder: Path) -> Volume | Non
         text = f"{len(masks)} masks for one scan; keep one of them, or name it {organ}"
         return Unusable(folder, "several masks", text, paths)
     if isinstance(masks[0], MaskFile | PngMask) and organs_in(names[0]):
-        text = f"the only mask is not named as one of the {organ}; name another with --organ, or rename it"
+        text = f"the only mask is not named as one of the {organ}; say with --organ what it is of, or rename it"
         return Unusable(folder, "no such organ", text, paths)
     return masks[0]
 
