@@ -79,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
         UserError: If the input cannot be used or the output not be written.
     """
     check_folder(args.source)
-    has_task = any(path.is_dir() for path in (args.source, *args.source.glob("*")) for path in path.glob("imagesTr"))
+    # `**` does not follow links, which may well be the folders right below
+    has_task = any(path.is_dir() for pattern in ("**/imagesTr", "*/imagesTr") for path in args.source.glob(pattern))
     return _run_decathlon(args) if has_task else _run_hospital(args)
 
 

@@ -121,6 +121,11 @@ class TestPairing:
         (tmp_path / "source").mkdir()
         assert "expected imagesTr and labelsTr of the Decathlon, or" in refused(capsys, "spleen", tmp_path / "source")
 
+    def test_task_in_further_folders(self, task, tmp_path):
+        (tmp_path / "a" / "b").mkdir(parents=True)
+        task.rename(tmp_path / "a" / "b" / task.name)
+        assert convert("spleen", tmp_path / "a") == 0
+
     def test_two_tasks(self, task, capsys):
         shutil.copytree(task, task.with_name("Task10_Colon"))
         assert "several tasks" in refused(capsys, "spleen", task.parent)

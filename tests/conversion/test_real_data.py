@@ -10,11 +10,16 @@ import pytest
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 
 from tests.conversion import sources
+from tests.end_to_end.nnunet import SHARED
 
-ASSEMBLE = Path(__file__).parents[3] / "shared" / "data" / "assemble_lits.py"
+ASSEMBLE = SHARED / "assemble_lits.py"
+
+with_real_scans = pytest.mark.skipif(
+    not ASSEMBLE.exists(), reason=f"real scans are not part of the project: {ASSEMBLE} is absent"
+)
 
 
-@pytest.mark.skipif(not ASSEMBLE.exists(), reason=f"the real scans are not here: {ASSEMBLE.parent} is missing")
+@with_real_scans
 def test_real_scans(tmp_path, convert, capsys):
     source = tmp_path / "LiTS"
     command = [sys.executable, str(ASSEMBLE), str(source), "--inplane", "64", "--cases", "chaos", "e09"]
@@ -29,7 +34,7 @@ def test_real_scans(tmp_path, convert, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not ASSEMBLE.exists(), reason=f"the real labels are not here: {ASSEMBLE.parent} is missing")
+@with_real_scans
 def test_labels_of_the_challenge(tmp_path, convert):
     """Six of the challenge's own labels, of several orientations; the images are made up on their grids."""
     source = tmp_path / "LiTS"
@@ -51,7 +56,7 @@ def test_labels_of_the_challenge(tmp_path, convert):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not ASSEMBLE.exists(), reason=f"the real scans are not here: {ASSEMBLE.parent} is missing")
+@with_real_scans
 def test_real_scans_whole(tmp_path, convert):
     """All six, 512 x 512."""
     source = tmp_path / "LiTS"

@@ -15,10 +15,9 @@ from pydicom import dcmread
 from skimage.io import imread
 
 from nnunetv2_unet3plus import cli
+from tests.end_to_end.nnunet import SHARED as DATA
 
-DATA = Path(__file__).parents[4] / "shared" / "data"
-
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"the real studies are not here: {DATA} is missing")
+pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"real scans are not part of the project: {DATA} is absent")
 
 NAMES_OF_DICOM = ["chaos", "three slices", "as NRRD", "23 x 38", "24 x 38", "phantom"]
 
