@@ -12,6 +12,7 @@ from pathlib import Path
 from nnunetv2_unet3plus.benchmarking.executors.job import ATTEMPTS, USER_ERROR, Job, Outcome, check_names
 from nnunetv2_unet3plus.benchmarking.executors.log import header, reason
 from nnunetv2_unet3plus.benchmarking.executors.progress import Progress
+from nnunetv2_unet3plus.benchmarking.executors.slurm_record import refuse_submitted
 
 _LAUNCHER = (sys.executable, "-m", "nnunetv2_unet3plus.benchmarking.executors.launch")
 _POLL = 0.1  # seconds
@@ -35,8 +36,13 @@ class LocalExecutor:
         self._gpus = gpus
 
     def run(self, jobs: Sequence[Job], logs: Path) -> list[Outcome]:
-        """Runs jobs to their ends, see `Executor`; a second attempt comes after all that wait for their first."""
+        """Runs jobs to their ends, see `Executor`; a second attempt comes after all that wait for their first.
+
+        Raises:
+            UserError: If SLURM may be at one of the jobs.
+        """
         check_names(jobs)
+        refuse_submitted(jobs, logs)
         logs.mkdir(parents=True, exist_ok=True)
         progress = Progress(jobs)
         waiting = deque((job, 1) for job in jobs)
@@ -84,7 +90,6 @@ class _Attempt:
         with self._log.open("ab") as log:
             log.write(header(number, job.command, self.place))
             log.flush()
-            self._start = log.tell()
             self._process = subprocess.Popen(
                 [*_LAUNCHER, *job.command],
                 stdin=watch,
@@ -112,5 +117,5 @@ class _Attempt:
 
     def outcome(self) -> Outcome:
         """How it ended, if it is the last one."""
-        why = reason(self.code, self._log, self._start) if self.code else ""
+        why = reason(self.code, self._log) if self.code else ""
         return Outcome(self.job, self.code == 0, self.number, self._log, why)

@@ -3,37 +3,14 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 
 from nnunetv2_unet3plus.benchmarking.executors.job import Job
 from nnunetv2_unet3plus.benchmarking.executors.local import LocalExecutor
-
-ROOT = Path(__file__).resolve().parents[3]
-
-
-def python(name, code, *arguments):
-    return Job(name, (sys.executable, "-S", "-c", code, *map(str, arguments)))
-
-
-def lines_of(file):
-    return file.read_text().splitlines() if file.exists() else []
-
-
-def wait_until(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it took too long"
-        time.sleep(0.02)
-
-
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+from nnunetv2_unet3plus.benchmarking.executors.slurm_record import Files, Record
+from nnunetv2_unet3plus.errors import UserError
+from tests.benchmarking.executors.processes import ROOT, alive, lines_of, python, wait_until
 
 
 def test_outcomes_come_in_the_order_given_and_a_failure_ends_no_other(tmp_path):
@@ -205,3 +182,14 @@ def test_the_terminal_shows_one_line_an_event(tmp_path, capfd):
 def test_two_jobs_of_one_name_are_refused(tmp_path):
     with pytest.raises(ValueError, match="two jobs of one name"):
         LocalExecutor(1).run([python("a b", ""), python("a_b", "")], tmp_path)
+
+
+def test_a_job_that_slurm_may_be_at_is_refused(tmp_path):
+    job = python("fold 0", "pass")
+    files = Files.of(job, tmp_path)
+    files.folder.mkdir()
+    files.write(Record(1, job_id="31"))
+    with pytest.raises(UserError, match=r"fold 0 .* job 31; .*--executor slurm.* scancel 31 and delete .*fold_0\.json"):
+        LocalExecutor(1).run([job], tmp_path)
+    files.record.unlink()
+    assert LocalExecutor(1).run([job], tmp_path)[0].succeeded

@@ -1,6 +1,6 @@
 import pytest
 
-from nnunetv2_unet3plus.benchmarking.executors.log import last_words, reason
+from nnunetv2_unet3plus.benchmarking.executors.log import header, last_words, reason
 from nnunetv2_unet3plus.benchmarking.executors.progress import clock
 
 TRACEBACK = """\
@@ -23,7 +23,6 @@ WORKERS = "RuntimeError: One or more background workers are no longer alive. Exi
         (TRACEBACK + WORKERS, WORKERS.strip()),
         (f"{TRACEBACK}OSError: a\n\nDuring handling:\n\n{TRACEBACK}ValueError: b\n", "ValueError: b"),
         (TRACEBACK, "raise RuntimeError"),  # cut off
-        ("=== attempt 1: python\n", ""),
     ],
 )
 def test_last_words(tmp_path, text, line):
@@ -34,11 +33,10 @@ def test_last_words(tmp_path, text, line):
 
 def test_an_earlier_attempt_does_not_count(tmp_path):
     log = tmp_path / "log"
-    log.write_text("first\n")
-    start = log.stat().st_size
-    assert reason(1, log, start) == "exit code 1"
-    log.write_text("first\nsecond\n")
-    assert reason(1, log, start) == "exit code 1: second"
+    log.write_bytes(header(1, ["python"]) + b"first\n" + header(2, ["python"]))
+    assert reason(1, log) == "exit code 1"
+    log.write_bytes(log.read_bytes() + b"second\n")
+    assert reason(1, log) == "exit code 1: second"
 
 
 def test_the_end_of_a_long_log_is_found(tmp_path):

@@ -1,0 +1,1 @@
+from tests.slurm import slurm_cluster  # noqa: F401
