@@ -30,7 +30,7 @@ def results_of(function: Callable[[Job], Result], jobs: Iterable[Job], processes
             yield function(job)
         return
     context = multiprocessing.get_context("spawn")  # a fork would copy the locks of ITK's threads
-    with ProcessPoolExecutor(processes, context, initializer=_start_worker) as pool:
+    with ProcessPoolExecutor(processes, context, initializer=start_worker) as pool:
         try:
             for future in as_completed([pool.submit(function, job) for job in jobs]):
                 yield future.result()
@@ -43,7 +43,8 @@ def results_of(function: Callable[[Job], Result], jobs: Iterable[Job], processes
             raise
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
+    """What a process of a pool does first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
