@@ -13,9 +13,10 @@ import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import nn
 
-from benchmarks.measure import median_ratio, paired_seconds, saved_bytes
+from benchmarks.measure import median_ratio, paired_seconds
 from benchmarks.training_step import training_step
 from nnunetv2_unet3plus.architectures.unet3plus import UNet3Plus
+from nnunetv2_unet3plus.planning.saved_tensors import saved_bytes
 
 STAGES = 8
 PLAN = {

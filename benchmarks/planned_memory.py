@@ -23,9 +23,9 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor
 
-from benchmarks.measure import saved_bytes_by_kind
 from nnunetv2_unet3plus import cli
 from nnunetv2_unet3plus.planning.memory import GB, network_on_meta, saved_bytes, training_cost
+from nnunetv2_unet3plus.planning.saved_tensors import saved_bytes_by_kind
 
 DATASETS = {"LiTS": ((1, 0.77, 0.77), (482, 512, 512)), "ACDC": ((5, 1.56, 1.56), (18, 237, 208))}
 DATASETS["BraTS"] = ((1, 1, 1), (140, 171, 136))

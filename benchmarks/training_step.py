@@ -13,8 +13,9 @@ from statistics import median
 import torch
 from torch import nn
 
-from benchmarks.measure import median_ratio, paired_seconds, saved_bytes
+from benchmarks.measure import median_ratio, paired_seconds
 from nnunetv2_unet3plus.architectures import papers
+from nnunetv2_unet3plus.planning.saved_tensors import saved_bytes
 from tests.textbook import TextbookNestedUNet, TextbookUNet3Plus
 
 TEXTBOOK = {

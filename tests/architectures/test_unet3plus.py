@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from benchmarks.measure import saved_bytes
 from nnunetv2_unet3plus.architectures.papers import unet3plus_paper
 from nnunetv2_unet3plus.architectures.unet3plus import UNet3Plus
 from nnunetv2_unet3plus.building_blocks import winograd
+from nnunetv2_unet3plus.planning.saved_tensors import saved_bytes
 from tests.architectures.plans import arch_kwargs, spread_of
 from tests.textbook import TextbookUNet3Plus
 

@@ -9,8 +9,8 @@ import torch
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from benchmarks import measure
 from nnunetv2_unet3plus import cli
+from nnunetv2_unet3plus.planning import saved_tensors
 from nnunetv2_unet3plus.planning.memory import network_on_meta, planner_target, saved_bytes, training_cost
 from nnunetv2_unet3plus.planning.networks import NETWORKS, plannable_network
 from nnunetv2_unet3plus.trainers import __all__ as trainers
@@ -74,7 +74,7 @@ def test_plans_fill_the_memory_and_count_what_is_kept(make_dataset, options, nam
         assert cost.gigabytes(batch + 1) > budget or (batch + 1) * voxels > 0.9 * seen_at_once
 
         network = network_on_meta(configuration.configuration["architecture"], 1, 3)
-        kept = measure.saved_bytes(network, torch.empty(2, 1, *configuration.patch_size, device="meta"))
+        kept = saved_tensors.saved_bytes(network, torch.empty(2, 1, *configuration.patch_size, device="meta"))
         assert saved_bytes(cost.stored_values, 2, bytes_per_value=4) == pytest.approx(kept, rel=0.15)
         checked += 1
     assert checked >= 3
