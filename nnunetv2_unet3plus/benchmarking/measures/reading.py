@@ -1,16 +1,21 @@
 """A scan's two masks, as their files have them."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
-import nibabel as nib
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - its usual name
+import skimage.io
+import tifffile
 
 from nnunetv2_unet3plus.conversion import itk
+from nnunetv2_unet3plus.conversion.nifti import read_voxels
+from nnunetv2_unet3plus.conversion.nifti_header import nifti_header
 from nnunetv2_unet3plus.errors import UserError, explain
+
+_EXPECTED = "expected one 2D or 3D image with one value a voxel"
 
 _SAME_SPACING = 1e-3
 """The relative difference up to which two spacings are one, written to headers of different precision."""
@@ -75,46 +80,60 @@ def read_mask(path: Path) -> Mask:
     Raises:
         UserError: If there is no such file, or it is not one 2D or 3D image with one value a voxel.
     """
+    name = path.name.lower()
     try:
         path.stat()  # ITK does not tell why it could not read
-        return _read_picture(path) if path.suffix.lower() in (".png", ".bmp", ".tif", ".tiff") else _read_volume(path)
+        if name.endswith((".nii", ".nii.gz")):
+            return _read_nifti(path)
+        return _read_picture(path) if name.endswith((".png", ".bmp", ".tif", ".tiff")) else _read_volume(path)
     except OSError as error:
+        if error.strerror is None:  # Pillow's and tifffile's own
+            raise _unreadable(path, error) from error
         raise explain(error, path) from error
     except (RuntimeError, ValueError, KeyError, SyntaxError) as error:  # Pillow raises SyntaxError for a broken PNG
-        raise UserError(f"{path}: cannot be read: {itk.reason_of(error, [path])}") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: cannot be read: {itk.reason_of(error, [path])}")
 
 
 def _read_volume(path: Path) -> Mask:
     itk.silence()
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError:
-        if path.name.lower().endswith((".nii", ".nii.gz")):
-            return _read_sheared(path)
-        raise
+    image = sitk.ReadImage(str(path))
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[..., 0]
     if image.GetDimension() > 3 or image.GetNumberOfComponentsPerPixel() > 1:
-        raise ValueError("expected one 2D or 3D image with one value a voxel")
+        raise ValueError(_EXPECTED)
     voxels, spacing = sitk.GetArrayFromImage(image), image.GetSpacing()[::-1]
     if image.GetDimension() == 2:
         return Mask(voxels[None], (1.0, *spacing))
-    superior = np.reshape(image.GetDirection(), (3, 3))[2]
-    return Mask(voxels, spacing, _axial_axis(superior))
+    return Mask(voxels, spacing, _axial_axis(np.reshape(image.GetDirection(), (3, 3))[2]))
 
 
-def _read_sheared(path: Path) -> Mask:
-    """Reads a NIfTI file whose axes are not at right angles: ITK refuses it, nnU-Net falls back to nibabel."""
+def _read_nifti(path: Path) -> Mask:
+    """Reads the header with ITK, as nnU-Net does, and the voxels with nibabel.
+
+    Of a truncated file ITK would make voxels up. It refuses axes that are not at right angles, which nnU-Net reads
+    with nibabel then, and measures as if they were.
+    """
+    header = nifti_header(path, "label")
+    if math.prod(header.get_data_shape()[3:]) != 1:
+        raise ValueError(_EXPECTED)
+    voxels = read_voxels(path, "label").T
+    if voxels.ndim == 2:
+        return Mask(voxels[None], (1.0, *map(float, header.get_zooms()[1::-1])))
+    itk.silence()
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
     try:
-        image = cast(nib.Nifti1Image, nib.load(path))
-        voxels = np.asanyarray(image.dataobj).T
-        affine = image.affine
-    except nib.filebasedimages.ImageFileError as error:
-        raise ValueError(str(error)) from error
-    if voxels.ndim != 3:
-        raise ValueError("expected one 2D or 3D image with one value a voxel")
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    return Mask(voxels, tuple(map(float, spacing[::-1])), _axial_axis(affine[2, :3] / spacing))
+        reader.ReadImageInformation()
+        spacing, superior = reader.GetSpacing(), np.reshape(reader.GetDirection(), (3, 3))[2]
+    except RuntimeError:
+        axes = header.get_best_affine()[:3, :3]
+        spacing = tuple(map(float, np.linalg.norm(axes, axis=0)))
+        superior = axes[2] / spacing
+    return Mask(voxels, spacing[::-1], _axial_axis(superior))
 
 
 def _axial_axis(superior: np.ndarray) -> int:
@@ -128,15 +147,18 @@ def _read_picture(path: Path) -> Mask:
     ITK would take the dots per inch of a TIFF for its spacing, and does not know the JSON file with a `spacing` that
     nnU-Net looks for beside a TIFF volume.
     """
-    from skimage.io import imread
-
-    voxels = imread(path)
+    if not path.suffix.lower().startswith(".tif"):
+        voxels = skimage.io.imread(path)
+        if voxels.ndim != 2:
+            raise ValueError(_EXPECTED)
+        return Mask(voxels[None], None)
+    voxels = tifffile.imread(path)  # scikit-image swaps the axes of volumes with three or four slices
     if voxels.ndim == 2:
         return Mask(voxels[None], None)
-    if voxels.ndim != 3 or path.suffix.lower() in (".png", ".bmp"):
-        raise ValueError("expected one image with one value a pixel")
+    if voxels.ndim != 3:
+        raise ValueError(_EXPECTED)
     beside = path.with_suffix(".json")
-    spacing = tuple(map(float, json.loads(beside.read_text())["spacing"])) if beside.is_file() else None
-    if spacing is not None and len(spacing) != 3:
-        raise ValueError(f"expected three numbers as spacing in {beside.name}")
-    return Mask(voxels, spacing)
+    if not beside.is_file():
+        return Mask(voxels, None)
+    z, y, x = json.loads(beside.read_text())["spacing"]
+    return Mask(voxels, (float(z), float(y), float(x)))
