@@ -10,6 +10,8 @@ nnU-Net's authors saw in nvidia-smi, and what is left of them. The mean of what 
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +19,16 @@ import numpy as np
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.experiment_planning.experiment_planners.residual_unets import residual_encoder_unet_planners as residual
 
-from benchmarks.planned_memory import CHANNELS, CLASSES, DATASETS, write_dataset
+from benchmarks.planned_memory import CHANNELS, CLASSES, DATASETS, Grid, write_dataset
 from nnunetv2_unet3plus.planning.memory import (
     GB,
     STATE_BYTES,
-    TrainingCost,
     network_on_meta,
     saved_bytes,
     training_cost,
 )
 
-MORE_DATASETS = {
+PRESET_DATASETS = DATASETS | {
     "BTCV": ((3, 0.76, 0.76), (128, 512, 512)),
     "KiTS": ((0.78, 0.78, 0.78), (527, 512, 512)),
     "AMOS": ((2, 0.68, 0.68), (240, 582, 582)),
@@ -47,31 +48,55 @@ def stored_values(patch: Any, channels: int, classes: int, name: str, kwargs: An
     return network.compute_conv_feature_map_size(patch)
 
 
-def costs(planner_class: type[ExperimentPlanner], root: Path) -> Iterator[tuple[TrainingCost, int]]:
-    """What nnU-Net's 3d_fullres plan of each data set costs, and its batch size."""
-    for number, (name, (_, shape)) in enumerate((DATASETS | MORE_DATASETS).items(), start=1):
+@dataclass(frozen=True)
+class Plan:
+    """What nnU-Net plans for a data set.
+
+    Attributes:
+        dataset: its name.
+        architecture: as in a plans file.
+        patch: voxels along each axis.
+        batch: patches.
+    """
+
+    dataset: str
+    architecture: dict[str, Any]
+    patch: list[int]
+    batch: int
+
+
+@contextmanager
+def described(datasets: dict[str, Grid]) -> Iterator[None]:
+    """nnU-Net's folders, for as long as this is entered, with data sets of which there is a fingerprint alone."""
+    with tempfile.TemporaryDirectory() as root:
+        for folder in ("raw", "preprocessed", "results"):
+            os.environ[f"nnUNet_{folder}"] = str(Path(root) / folder)
+        for number, name in enumerate(datasets, start=1):
+            write_dataset(Path(root), number, name, datasets[name])
+        yield
+
+
+def plans(planner_class: type[ExperimentPlanner], datasets: dict[str, Grid], dims: int = 3) -> Iterator[Plan]:
+    """The 2d or 3d_fullres plan of each of the `described` data sets."""
+    for number, (name, (_, shape)) in enumerate(datasets.items(), start=1):
         planner: Any = planner_class(f"Dataset{number:03d}_{name}")
         planner.static_estimate_VRAM_usage = stored_values
         transpose, _ = planner.determine_transpose()
-        spacing = planner.determine_fullres_target_spacing()[transpose]
-        plan = planner.get_plans_for_configuration(spacing, np.array(shape, float)[transpose], "data", 1e12, {})
-        patch = [int(n) for n in plan["patch_size"]]
-        yield (
-            training_cost(network_on_meta(plan["architecture"], CHANNELS, CLASSES), CHANNELS, patch),
-            plan["batch_size"],
-        )
+        spacing = planner.determine_fullres_target_spacing()[transpose][-dims:]
+        size = np.array(shape, float)[transpose][-dims:]
+        plan = planner.get_plans_for_configuration(spacing, size, "data", 1e12, {})
+        yield Plan(name, plan["architecture"], [int(n) for n in plan["patch_size"]], plan["batch_size"])
 
 
 def main() -> None:
     """Plan and print."""
     print(f"{'planner':24}{'P, millions':>12}{'B, GB':>8}{'share x B':>11}{'published':>11}{'left':>7}")
-    with tempfile.TemporaryDirectory() as root:
-        for folder in ("raw", "preprocessed", "results"):
-            os.environ[f"nnUNet_{folder}"] = str(Path(root) / folder)
-        for number, name in enumerate(DATASETS | MORE_DATASETS, start=1):
-            write_dataset(Path(root), number, name, (DATASETS | MORE_DATASETS)[name])
+    with described(PRESET_DATASETS):
         for planner_class, published in PUBLISHED.items():
-            found = list(costs(planner_class, Path(root)))
+            found = [
+                (training_cost(network_on_meta(plan.architecture, CHANNELS, CLASSES), CHANNELS, plan.patch), plan.batch)
+                for plan in plans(planner_class, PRESET_DATASETS)
+            ]
             parameters = np.mean([cost.parameters for cost, _ in found])
             kept = [saved_bytes(cost.stored_values, batch) / GB for cost, batch in found]
             peak = np.mean([cost.backward_share * b for (cost, _), b in zip(found, kept, strict=True)])

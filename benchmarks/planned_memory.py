@@ -13,7 +13,7 @@ import argparse
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -38,20 +38,21 @@ CASES = [
     ("BraTS", ["--network", "unetplusplus", "--residual-encoder", "M"]),
     ("BraTS", ["--network", "vnet3plus"]),
 ]
-CHANNELS, CLASSES, STEPS = 1, 3, 3
+LABELS = ("organ", "tumour")
+CHANNELS, CLASSES, STEPS = 1, 1 + len(LABELS), 3
 
 
 Grid = tuple[tuple[float, ...], tuple[int, ...]]  # spacing, shape
 
 
-def write_dataset(root: Path, number: int, name: str, grid: Grid) -> None:
+def write_dataset(root: Path, number: int, name: str, grid: Grid, labels: Sequence[str] = LABELS) -> None:
     """What nnU-Net's planner reads: descriptions, no scans."""
     spacing, shape = grid
     dataset = f"Dataset{number:03d}_{name}"
     files = {"images": ["case_0000.nii.gz"], "label": "case.nii.gz"}
     description = {
         "channel_names": {"0": "CT"},
-        "labels": {"background": 0, "organ": 1, "tumour": 2},
+        "labels": {label: value for value, label in enumerate(("background", *labels))},
         "numTraining": 100,
         "file_ending": ".nii.gz",
         "overwrite_image_reader_writer": "SimpleITKIO",
