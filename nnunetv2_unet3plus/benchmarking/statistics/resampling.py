@@ -1,7 +1,43 @@
 """The bootstrap of cases, and the interval of a mean that is read from it.
 
-Which interval? For each, how often in 100 it held the true mean difference (95 are promised), over 2000 simulated
-benchmarks of n cases (TABLE_PLACEHOLDER)
+Which interval? Of 100 simulated benchmarks of n cases, those whose interval held the true mean difference; 95 are
+promised (`python -m benchmarks.statistics_coverage`, which says what the differences are; 2000 simulations, so that
+one figure is certain to about 1). Where the interval has no end it holds everything; "none" counts those.
+
+    differences       method          n = 6   n = 10   n = 20   n = 50  n = 131
+    normal            percentile       85.5     90.8     93.1     93.9     94.6
+                      BCa              85.2     90.0     92.8     94.1     94.2
+                      Student          94.8     94.9     95.8     95.0     95.1
+                      symmetric t      97.0     95.8     96.2     95.0     95.0
+    skewed            percentile       81.3     86.5     89.5     92.6     92.9
+                      BCa              82.8     87.8     90.0     93.0     93.5
+                      Student          88.1     90.0     91.3     93.2     93.2
+                      symmetric t      92.5     93.0     93.6     94.3     93.6
+    very skewed       percentile       75.8     79.7     86.2     91.0     92.2
+                      BCa              78.6     82.5     88.1     90.8     92.2
+                      Student          82.8     83.9     87.5     91.0     92.2
+                      symmetric t      88.4     88.1     90.9     92.8     93.7
+    zero-inflated     percentile       73.0     82.7     90.6     94.0     94.5
+                      BCa              72.0     79.8     88.1     92.5     94.0
+                      Student          85.1     89.0     93.8     95.0     95.3
+                      symmetric t      94.7     97.8     96.5     95.4     95.6
+                      none             50.0     17.5      0.8      0.0      0.0
+    zeros and gains   percentile       69.2     75.5     81.8     87.5     91.5
+                      BCa              73.8     80.5     85.9     90.3     92.5
+                      Student          75.3     78.7     82.5     87.1     91.0
+                      symmetric t      94.0     95.3     91.2     91.7     93.3
+                      none             50.0     17.5      0.8      0.0      0.0
+    heavy-tailed      percentile       85.4     89.4     92.8     93.3     94.7
+                      BCa              83.7     86.8     89.6     90.9     93.4
+                      Student          96.8     96.5     96.5     95.2     95.5
+                      symmetric t      98.2     97.5     97.4     95.7     95.8
+    failures          percentile       70.4     75.4     87.8     94.5     93.6
+                      BCa              68.2     71.9     85.0     93.0     93.0
+                      Student          89.2     89.1     92.0     96.2     94.4
+                      symmetric t      93.3     90.8     96.2     96.8     94.3
+
+The symmetric bootstrap-t comes closest. Where gains are rare and large it still holds too little: what has not been
+seen in a few cases no interval can know.
 """
 
 from functools import lru_cache

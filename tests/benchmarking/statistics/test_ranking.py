@@ -88,6 +88,12 @@ def test_equal_models_share_their_rank():
     assert (ranking.low, ranking.high, ranking.kendall_tau) == ([1.5, 1.5, 3], [1.5, 1.5, 3], 1)
 
 
+def test_ties_do_not_hang_on_the_last_bit():
+    ranking = rank(table(A=[0.1 + 0.2] * 7, B=[0.3] * 7), ["A", "B"], "dice", ["liver"])
+    assert ranking.rank == [1.5, 1.5]
+    np.testing.assert_allclose(ranking.share, 0.5)
+
+
 def test_nothing_but_equal_models_and_one_model_alone():
     for ranking in (
         rank(table(**dict.fromkeys("AB", [0.5] * 3)), ["A", "B"], "dice", ["liver"]),
