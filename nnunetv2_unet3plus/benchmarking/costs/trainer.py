@@ -37,6 +37,7 @@ def trainer_to_ask(
     with (
         TemporaryDirectory() as folder,
         patch.dict(os.environ, nnUNet_results=folder, nnUNet_wandb_enabled="0"),
+        patch("huggingface_hub.constants.HF_HUB_OFFLINE", True),  # else it tries again for a minute; timm brings it
         patch.object(socket, "getaddrinfo", _offline),
         redirect_stdout(StringIO()),
         warnings.catch_warnings(),

@@ -1,7 +1,9 @@
 """Counted against networks that are built, against arithmetic by hand, and on trainers that cannot be counted."""
 
 import os
+import re
 from copy import deepcopy
+from time import perf_counter
 
 import pytest
 import torch
@@ -106,12 +108,15 @@ ASKS_FOR_VALUES_IN_FORWARD = (
     return Network(num_input_channels, num_output_channels, 3)
 """
 )
-DOWNLOADS = (
-    NEW_SIGNATURE
-    + """
+DOWNLOADS = {
+    "torch": """
     torch.hub.load_state_dict_from_url("https://weights.example.org/weights.pth")
-"""
-)
+""",
+    "timm": """
+    import timm
+    return timm.create_model("resnet18", pretrained=True, features_only=True)
+""",
+}
 LEAVES = """
 def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):
     raise SystemExit("needs\\na GPU")
@@ -136,12 +141,18 @@ class TestTrainersOfUsers:
         assert costs.gflop is costs.saved_bytes is None
         assert costs.problem.startswith("nnUNetTrainerOfUser: gflop, saved_bytes unknown (RuntimeError: ")
 
-    def test_nothing_is_downloaded(self, users_trainer, on_plans, monkeypatch, tmp_path):
+    @pytest.mark.parametrize("library", DOWNLOADS)
+    def test_nothing_is_downloaded(self, library, users_trainer, on_plans, monkeypatch, tmp_path):
         monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
         monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("connected"))
-        costs = network_costs(users_trainer(DOWNLOADS), *on_plans())
+        start = perf_counter()
+        costs = network_costs(users_trainer(NEW_SIGNATURE + DOWNLOADS[library]), *on_plans())
+        assert perf_counter() - start < 20  # no waiting for a connection to come
         assert costs.parameters is costs.gflop is costs.saved_bytes is None
-        assert "wants to download from weights.example.org" in costs.problem
+        assert costs.epochs == 1000
+        reason = {"torch": "wants to download from weights.example.org", "timm": "resnet18|Hub"}[library]
+        assert re.search(reason, costs.problem)
 
     def test_trainer_that_cannot_be_made(self, users_trainer, on_plans):
         costs = network_costs(users_trainer(LEAVES), *on_plans())

@@ -14,6 +14,7 @@ from nnunetv2_unet3plus.doctor import find_trainer
 from nnunetv2_unet3plus.errors import UserError
 
 TEXT = PAGE.read_text(encoding="utf-8")
+TRAINERS = set(re.findall(r"nnUNetTrainer[A-Za-z0-9]*", TEXT))
 OURS = [words[1:] for words in commands(TEXT) if words[0] == "unet3plus"]
 NNUNETS = [words for words in commands(TEXT) if words[0].startswith("nnUNetv2_")]
 CELLS = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in TEXT.splitlines() if line.startswith("| 2")]
@@ -37,7 +38,7 @@ def test_nothing_is_overlooked():
     )
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"nnUNetTrainer[A-Za-z0-9]*", TEXT))))
+@pytest.mark.parametrize("name", sorted(TRAINERS))
 def test_every_trainer_exists(name):
     assert find_trainer(name).__name__ == name
 
