@@ -3,28 +3,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from nnunetv2_unet3plus.demo.overlay import COLOURS, OPACITY, colour, largest_slice, save_overlay
-
-
-def test_each_kind_of_pixel_has_its_colour():
-    hu = np.full((2, 2), -160.0)  # the window's lower end: black
-    truth = np.array([[True, True], [False, False]])
-    prediction = np.array([[True, False], [True, False]])
-    rgb = colour(hu, truth, prediction)
-    purple, yellow, green = (OPACITY * np.array(paint) for paint in COLOURS.values())
-    np.testing.assert_allclose(rgb, [[purple, yellow], [green, [0, 0, 0]]])
-
-
-def test_the_window_clips():
-    rgb = colour(np.array([[-1000.0, 40.0, 3000.0]]), *(np.zeros((1, 3), dtype=bool),) * 2)
-    np.testing.assert_allclose(rgb[0, :, 0], [0.0, 0.5, 1.0])
-
-
-def test_largest_slice():
-    mask = np.zeros((4, 4, 9), dtype=bool)
-    assert largest_slice(mask) == 4
-    mask[0, 0, 2] = mask[:2, 0, 7] = True
-    assert largest_slice(mask) == 7
+from nnunetv2_unet3plus.demo.overlay import save_overlay
+from nnunetv2_unet3plus.overlay import COLOURS, OPACITY
 
 
 @pytest.fixture
