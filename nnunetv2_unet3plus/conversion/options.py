@@ -60,7 +60,7 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
         "-np",
         "--processes",
         metavar="N",
-        type=_positive,
+        type=positive,
         default=2,
         help="scans worked on at a time; each needs memory for two volumes (default: %(default)s)",
     )
@@ -178,7 +178,8 @@ def axes(text: str) -> str:
     return letters
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """The type of arguments that are whole numbers above 0."""
     if not re.fullmatch(r"\d+", text) or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)

@@ -10,11 +10,11 @@ from typing import Any
 
 from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
-from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_unet3plus.errors import UserError
 from nnunetv2_unet3plus.json_files import read_object
+from nnunetv2_unet3plus.nnunet_folders import dataset_name, dataset_number, require_set
 from nnunetv2_unet3plus.planning.memory import PLANNED_WITH
 from nnunetv2_unet3plus.planning.networks import PlannableNetwork, plannable_network
 from nnunetv2_unet3plus.planning.planner import CONFIGURATIONS, NetworkPlanner, ResidualNetworkPlanner
@@ -122,30 +122,12 @@ def _dataset(name_or_number: str) -> str:
     Raises:
         UserError: for folders that are not set, and for no dataset or several.
     """
-    for folder in (nnUNet_raw, nnUNet_preprocessed):
-        if not folder.get():
-            name = folder.env_var_name
-            raise UserError(f"{name} is not set: export {name}=FOLDER, as for nnU-Net's own commands")
-    raw = Path(nnUNet_raw)
-    number = name_or_number.removeprefix("Dataset").split("_")[0]
-    if not number.isdecimal() or len(number) > 3:
-        raise UserError(f"-d {name_or_number}: a number up to 999, or a name such as Dataset501_LiTS")
-    names = sorted(map(str, find_candidate_datasets(int(number))))
-    if len(names) > 1:
-        raise UserError(
-            f"-d {name_or_number}: {' and '.join(names)} share this number in nnU-Net's folders; rename all but one"
-        )
-    if not names or not (raw / names[0]).is_dir() or (name_or_number.startswith("D") and name_or_number != names[0]):
-        known = ", ".join(sorted(folder.name for folder in raw.glob("Dataset???_*"))) or "none"
-        raise UserError(f"-d {name_or_number}: no such dataset in {raw}; there: {known}")
-    file, hint = raw / names[0] / "dataset.json", "correct it by hand or convert the dataset again"
+    require_set(nnUNet_raw, nnUNet_preprocessed)
+    name = dataset_name(name_or_number, Path(nnUNet_raw))
+    file, hint = Path(nnUNet_raw) / name / "dataset.json", "correct it by hand or convert the dataset again"
     if not {"channel_names", "modality"} & read_object(file, hint, _KEYS_OF_DATASET).keys():
         raise UserError(f"{file}: channel_names missing; {hint}")
-    return names[0]
-
-
-def _number(dataset: str) -> int:
-    return int(dataset[len("Dataset") :].split("_")[0])
+    return name
 
 
 def _require_ours(plans_file: Path, planned_with: dict[str, Any]) -> None:
@@ -165,11 +147,11 @@ def _require_ours(plans_file: Path, planned_with: dict[str, Any]) -> None:
 def _fingerprint(dataset: str) -> None:
     """Read the fingerprint, have nnU-Net make it where there is none."""
     file = Path(nnUNet_preprocessed) / dataset / "dataset_fingerprint.json"
-    hint = f"run nnUNetv2_extract_fingerprint -d {_number(dataset)} --clean"
+    hint = f"run nnUNetv2_extract_fingerprint -d {dataset_number(dataset)} --clean"
     if not file.exists():
         try:
-            extract_fingerprint_dataset(_number(dataset))
+            extract_fingerprint_dataset(dataset_number(dataset))
         except (RuntimeError, AssertionError, ValueError, KeyError, IndexError) as error:
-            check = f"nnUNetv2_extract_fingerprint -d {_number(dataset)} --verify_dataset_integrity"
+            check = f"nnUNetv2_extract_fingerprint -d {dataset_number(dataset)} --verify_dataset_integrity"
             raise UserError(f"{dataset}: nnU-Net cannot read it ({error}); {check} says more") from error
     read_object(file, hint, _KEYS_OF_FINGERPRINT)
