@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import nnunetv2_unet3plus
 from dataset_conversion import Dataset501_LiTS, Dataset509_Spleen, decathlon
+from nnunetv2_unet3plus.benchmarking.executors import options as executors
 from nnunetv2_unet3plus.conversion import options
 from nnunetv2_unet3plus.demo import run as demo
 from nnunetv2_unet3plus.errors import UserError, explain
@@ -239,6 +240,90 @@ def _add_output(parser: argparse.ArgumentParser, content: str) -> None:
     parser.add_argument("-o", "--output", type=options.folder, required=True, help=f"new or empty folder for {content}")
 
 
+def _add_benchmark(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "benchmark",
+        "train, predict and measure trainers on the same plan and folds, and write a report that compares them",
+        "unet3plus benchmark -d 501 -c 2d -tr nnUNetTrainer nnUNetTrainerUNet3Plus --length 50epochs\n"
+        "  unet3plus benchmark -d 501 -c 2d -f 0 1 -tr nnUNetTrainer nnUNetTrainerUNetSharp \\\n"
+        "      --executor slurm --slurm partition=gpu time=2880 gpus_per_node=1 cpus_per_task=12 mem=32GB\n"
+        "the same command again goes on where it was stopped",
+    )
+    parser.add_argument(
+        "-d", "--dataset", required=True, help="number or name of the dataset, planned and preprocessed"
+    )
+    parser.add_argument("-c", "--configuration", required=True, help="2d, 3d_fullres, ...")
+    parser.add_argument("-f", "--folds", nargs="+", default=list("01234"), metavar="FOLD", help="default: 0 1 2 3 4")
+    parser.add_argument(
+        "-tr",
+        "--trainers",
+        nargs="+",
+        required=True,
+        metavar="TRAINER",
+        help="nnU-Net's, ours, yours; the first is what the others are compared with",
+    )
+    parser.add_argument("-p", "--plans", default="nnUNetPlans", help="name of the plans (default: nnUNetPlans)")
+    parser.add_argument("--length", metavar="LENGTH", help="of every training, such as 50epochs or 50epochs_100iters")
+    parser.add_argument("--seed", type=int, default=0, help="of every training (default: 0)")
+    parser.add_argument("--test-images", type=options.folder, help="held-out scans, CASE_0000.nii.gz")
+    parser.add_argument("--test-labels", type=options.folder, help="their references, CASE.nii.gz")
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu", "mps"), help="default: cuda")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=options.folder,
+        help="for the report (default: benchmark_... beside the dataset's model folders)",
+    )
+    executors.add_options(parser)
+    _add_measuring_processes(parser)
+    parser.set_defaults(run=_run_benchmark)
+
+
+def _run_benchmark(args: argparse.Namespace) -> int:
+    from nnunetv2_unet3plus.benchmarking import command  # imports torch
+
+    return command.run_benchmark(args)
+
+
+def _add_report(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "report",
+        "compare trainings that are done, of whatever trainers, and write the report of unet3plus benchmark",
+        "unet3plus report $nnUNet_results/Dataset501_LiTS -o report\n"
+        "  unet3plus report $nnUNet_results/Dataset501_LiTS/nnUNetTrainer*__nnUNetPlans__2d -f 0 1 -o report",
+    )
+    parser.add_argument(
+        "results",
+        nargs="+",
+        type=options.folder,
+        metavar="RESULTS",
+        help="model folders, a dataset's folder with all in it, or the output of unet3plus benchmark",
+    )
+    parser.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="default: all that are done")
+    parser.add_argument("-o", "--output", type=options.folder, help="folder for report.html and the tables")
+    _add_measuring_processes(parser)
+    parser.set_defaults(run=_run_report)
+
+
+def _run_report(args: argparse.Namespace) -> int:
+    from nnunetv2_unet3plus.benchmarking import command  # imports torch
+
+    return command.run_report(args)
+
+
+def _add_measuring_processes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-np",
+        "--processes",
+        type=options.positive,
+        default=2,
+        metavar="N",
+        help="masks measured at a time (default: 2)",
+    )
+
+
 def _add_plugin_path(commands: Commands) -> None:
     parser = _add(
         commands,
@@ -282,6 +367,8 @@ _COMMANDS = (
     _add_prepare_scans,
     _add_restore_masks,
     _add_prune,
+    _add_benchmark,
+    _add_report,
     _add_plugin_path,
     _add_doctor,
 )

@@ -1,0 +1,84 @@
+"""One fold of one trainer on disk: what nnU-Net has left there, and how far it got."""
+
+import json
+import zipfile
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+RECORD = "benchmark.json"
+"""In a fold's folder: how `unet3plus benchmark` trained it. Its absence says that something else did."""
+
+FINAL, LATEST, BEST = "checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth"
+
+
+class State(Enum):
+    """How far a fold got."""
+
+    MISSING = "not trained"
+    INTERRUPTED = "training interrupted"
+    TRAINED = "trained, validation interrupted"
+    DONE = "trained and validated"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A fold's folder, `.../nnUNetTrainer__nnUNetPlans__2d/fold_0`."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """`0`, ... or `all`."""
+        return self.folder.name.removeprefix("fold_")
+
+    @property
+    def state(self) -> State:
+        """How far it got; a file that a kill has left half-written counts as absent."""
+        if is_whole(self.folder / FINAL):
+            return State.TRAINED if self.summary is None else State.DONE
+        return State.MISSING if self.resume_from is None else State.INTERRUPTED
+
+    @property
+    def resume_from(self) -> Path | None:
+        """The checkpoint an interrupted training goes on from, as nnU-Net's `--c` chooses it."""
+        return next((self.folder / name for name in (LATEST, BEST) if is_whole(self.folder / name)), None)
+
+    @property
+    def validation(self) -> Path:
+        """Folder of the predicted validation scans."""
+        return self.folder / "validation"
+
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """What nnU-Net's evaluation says of the validation, which it writes last; None before."""
+        return read_or_none(self.validation / "summary.json")
+
+    @property
+    def record(self) -> dict[str, Any] | None:
+        """How `unet3plus benchmark` trained it; None if it did not."""
+        return read_or_none(self.folder / RECORD)
+
+    @property
+    def length(self) -> tuple[int, int] | None:
+        """Epochs, and training iterations in each, as nnU-Net wrote down when it began; None if it did not."""
+        debug = read_or_none(self.folder / "debug.json") or {}
+        try:
+            return int(debug["num_epochs"]), int(debug["num_iterations_per_epoch"])
+        except (KeyError, ValueError):
+            return None
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint is there to its end: PyTorch's are zip files, whose directory stands last."""
+    return checkpoint.is_file() and zipfile.is_zipfile(checkpoint)
+
+
+def read_or_none(file: Path) -> dict[str, Any] | None:
+    """A JSON object; None where there is none, or only part of one."""
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None

@@ -1,0 +1,86 @@
+"""Predict the test scans with all folds of a model, as `nnUNetv2_predict` does, going on where it was stopped.
+
+    python -m nnunetv2_unet3plus.benchmarking.predict_test MODEL_FOLDER 0 1 -i imagesTs -o masks --device cuda
+
+The output folder appears when all scans are predicted, with a note of the checkpoints that did it.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from nnunetv2.configuration import default_num_processes
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+from nnunetv2_unet3plus.benchmarking.fold import FINAL, read_or_none
+from nnunetv2_unet3plus.conversion.atomic import write_text
+
+PREDICTED_BY = "predicted_by.json"
+
+
+def main() -> int:
+    """Predict."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("folds", nargs="+")
+    parser.add_argument("-i", dest="images", type=Path, required=True)
+    parser.add_argument("-o", dest="output", type=Path, required=True)
+    parser.add_argument("--device", default="cuda", choices=("cpu", "cuda", "mps"))
+    args = parser.parse_args()
+
+    checkpoints = checkpoints_of(args.model, args.folds)
+    work = work_folder(args.output, checkpoints)
+    predictor = nnUNetPredictor(device=torch.device(args.device), perform_everything_on_device=args.device == "cuda")
+    folds = tuple(fold if fold == "all" else int(fold) for fold in args.folds)
+    predictor.initialize_from_trained_model_folder(str(args.model), folds, FINAL)
+    remove_half_written(work, predictor)
+    processes = min(3, default_num_processes)  # as nnUNetv2_predict
+    predictor.predict_from_files(str(args.images), str(work), False, False, processes, processes)
+    work.rename(args.output)
+    return 0
+
+
+def checkpoints_of(model: Path, folds: Sequence[str]) -> dict[str, list[int]]:
+    """Fold -> size and time of the checkpoint that predicts, by which masks of an earlier training are told."""
+    stats = {fold: (model / f"fold_{fold}" / FINAL).stat() for fold in folds}
+    return {fold: [stat.st_size, stat.st_mtime_ns] for fold, stat in stats.items()}
+
+
+def is_predicted(output: Path, model: Path, folds: Sequence[str]) -> bool:
+    """Whether the test scans have been predicted by the model as it is now."""
+    return read_or_none(output / PREDICTED_BY) == checkpoints_of(model, folds)
+
+
+def work_folder(output: Path, checkpoints: dict[str, list[int]]) -> Path:
+    """Where masks gather until all are there; what other checkpoints have predicted is moved out of the way."""
+    work = output.with_name(f"{output.name}.part")
+    for folder in (output, work):
+        if folder.exists() and read_or_none(folder / PREDICTED_BY) != checkpoints:
+            folder.rename(_unused(folder.with_name(f"{folder.name}.outdated")))
+    work.mkdir(parents=True, exist_ok=True)
+    write_text(work / PREDICTED_BY, work, json.dumps(checkpoints))
+    return work
+
+
+def _unused(folder: Path) -> Path:
+    number = 1
+    while (candidate := folder.with_name(f"{folder.name}{number}")).exists():
+        number += 1
+    return candidate
+
+
+def remove_half_written(work: Path, predictor: nnUNetPredictor) -> None:
+    """Masks a kill has cut short, which would count as predicted."""
+    reader = predictor.plans_manager.image_reader_writer_class()
+    for mask in work.glob(f"*{predictor.dataset_json['file_ending']}"):
+        try:
+            reader.read_seg(str(mask))
+        except Exception:  # each reader has its own way of saying so
+            mask.unlink()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
