@@ -44,7 +44,7 @@ PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 @pytest.fixture(scope="session")
 def slurm_cluster():
     """The cluster's `SLURM_CONF`, set for this process while the fixture lives."""
-    missing = [name for name in (*_DAEMONS, "munge", "sbatch") if _find(name) is None]
+    missing = [name for name in (*_DAEMONS, "sbatch", "setpriv") if _find(name) is None]
     if missing:
         pytest.skip(f"no SLURM here: {', '.join(missing)} not found (Debian packages slurm-wlm and munge)")
     if os.geteuid() != 0:
@@ -111,9 +111,10 @@ def _munge(folder):
 
 @contextmanager
 def _daemon(folder, name, *arguments, env=None):
-    """One daemon in the foreground, ended by its own process id."""
+    """One daemon in the foreground, ended by its own process id, or by the kernel if this process is killed."""
+    command = ["setpriv", "--pdeathsig", "TERM", _find(name), *map(str, arguments)]
     with (folder / f"{name}.out").open("w") as log:
-        process = subprocess.Popen([_find(name), *map(str, arguments)], stdout=log, stderr=log, env=env)
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=env)
     try:
         yield
     finally:

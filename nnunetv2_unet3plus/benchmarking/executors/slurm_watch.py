@@ -24,7 +24,6 @@ class Watch:
     Attributes:
         outcome: how the job ended; None until then.
         submitted: whether SLURM has it.
-        job_id: SLURM's number of it, None where it is not known.
     """
 
     def __init__(self, job: Job, logs: Path, parameters: Mapping[str, Any], progress: Progress) -> None:
@@ -40,7 +39,8 @@ class Watch:
         self._lost = 0
 
     @property
-    def job_id(self) -> str | None:  # noqa: D102
+    def job_id(self) -> str | None:
+        """SLURM's number of the last submission, None where it is not known."""
         return self._record.job_id
 
     def find(self, queue: Mapping[str, Entry]) -> None:

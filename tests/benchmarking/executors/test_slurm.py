@@ -255,9 +255,3 @@ def test_what_slurm_refuses_is_the_users_error_in_slurms_words(tmp_path, capfd, 
     assert "\n" not in str(error.value)
     assert capfd.readouterr() == ("", "")
     assert run([job], tmp_path)[0].attempts == 1  # nothing of it is left
-
-
-def test_a_slurm_that_does_not_answer_is_the_users_error(tmp_path, monkeypatch):
-    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "absent.conf"))
-    with pytest.raises(UserError, match=r"SLURM does not answer: .*--executor local"):
-        run([python("unheard", "pass")], tmp_path)

@@ -119,6 +119,44 @@ def test_a_refusal_with_nothing_to_wait_for_ends_the_run_and_leaves_no_record(mo
     assert list(tmp_path.glob("slurm/*.json")) == []
 
 
+# As the controller is restarted: the first answers are those given, then there are no jobs
+SQUEUE = """#!/bin/sh
+if [ -e "{0}/$(cat {0}/count)" ]; then
+    echo "slurm_load_jobs error: Unable to contact slurm controller (connect failure)" >&2
+    code=1
+fi
+echo $(($(cat {0}/count) + 1)) > {0}/count
+exit $code
+"""
+
+
+@pytest.fixture
+def squeue_fails(silent_slurm, monkeypatch):
+    """Makes the n-th calls of squeue fail."""
+
+    def fail(*numbers):
+        monkeypatch.setenv("PATH", f"{silent_slurm}:/usr/bin:/bin")
+        (silent_slurm / "squeue").write_text(SQUEUE.format(silent_slurm))
+        (silent_slurm / "count").write_text("0")
+        for number in numbers:
+            (silent_slurm / str(number)).touch()
+
+    return fail
+
+
+def test_a_slurm_that_does_not_answer_at_first_is_the_users_error(monkeypatch, tmp_path, squeue_fails):
+    squeue_fails(0)
+    with pytest.raises(UserError, match=r"SLURM does not answer: .* \(connect failure\); .*--executor local"):
+        run_on_a_cluster_that_refuses(monkeypatch, tmp_path, {})
+
+
+def test_a_slurm_that_does_not_answer_later_is_waited_for(monkeypatch, tmp_path, capsys, squeue_fails):
+    squeue_fails(1, 2, 3)
+    outcomes = run_on_a_cluster_that_refuses(monkeypatch, tmp_path, {})
+    assert all(outcome.succeeded for outcome in outcomes)
+    assert capsys.readouterr().out.count("SLURM does not answer") == 1
+
+
 def test_slurms_words_become_one_line():
     words = "sbatch: error: invalid partition specified: nope\nsbatch: error: Batch job submission failed: Invalid.\n\n"
     assert one_line(words) == "invalid partition specified: nope; Batch job submission failed: Invalid"
