@@ -23,7 +23,12 @@ def why_unfit(fold: Fold, request: Request, plans: dict[str, Any], splits: list[
     """
     if fold.state is State.MISSING:
         return None
-    reason = _other_plan(fold, request, plans) or _other_length(fold, request) or _other_split(fold, splits)
+    reason = (
+        _other_plan(fold, request, plans)
+        or _other_length(fold, request)
+        or _other_seed(fold, request)
+        or _other_split(fold, splits)
+    )
     return f"{reason}; to train it anew, move {fold.folder} away" if reason else None
 
 
@@ -41,6 +46,12 @@ def _other_length(fold: Fold, request: Request) -> str | None:
     if fold.length in (None, asked):
         return None
     return f"is a training of {spell_lengths([fold.length])}, not of {spell_lengths([asked])}"
+
+
+def _other_seed(fold: Fold, request: Request) -> str | None:
+    """What nnU-Net's own command trained has none and is counted; the report says so."""
+    seed = (fold.record or {}).get("seed")
+    return None if seed in (None, request.seed) else f"was trained with seed {seed}, not {request.seed}"
 
 
 def _other_split(fold: Fold, splits: list[dict[str, list[str]]]) -> str | None:

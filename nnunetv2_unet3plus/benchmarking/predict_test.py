@@ -31,6 +31,9 @@ def main() -> int:
     parser.add_argument("--device", default="cuda", choices=("cpu", "cuda", "mps"))
     args = parser.parse_args()
 
+    if is_predicted(args.output, args.model, args.folds):
+        print(f"{args.output}: predicted already")
+        return 0
     checkpoints = checkpoints_of(args.model, args.folds)
     work = work_folder(args.output, checkpoints)
     predictor = nnUNetPredictor(device=torch.device(args.device), perform_everything_on_device=args.device == "cuda")

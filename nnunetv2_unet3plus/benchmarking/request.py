@@ -9,10 +9,13 @@ from nnunetv2.paths import nnUNet_results
 
 from nnunetv2_unet3plus.benchmarking.fold import Fold
 from nnunetv2_unet3plus.conversion.atomic import write_text
+from nnunetv2_unet3plus.errors import UserError
 from nnunetv2_unet3plus.json_files import read_object
 
 FILE = "benchmark.json"
 """In the output folder: the request, so that `unet3plus report OUTPUT` can make the report again."""
+
+SAME_FOR_ALL = ("dataset", "configuration", "plans", "epochs", "iterations", "seed")
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,17 @@ class Request:
         return Fold(self.model_folder(trainer) / f"fold_{fold}")
 
     def write(self, output: Path) -> None:
-        """Keep it beside the report."""
+        """Keep it beside the report; other trainers and folds may join, other conditions may not.
+
+        Raises:
+            UserError: if the folder is another benchmark's.
+        """
+        if (output / FILE).exists():
+            before = Request.read(output)
+            differ = [name for name in SAME_FOR_ALL if getattr(before, name) != getattr(self, name)]
+            if differ:
+                was = ", ".join(f"{name} {getattr(before, name)}" for name in differ)
+                raise UserError(f"{output}: holds a benchmark with {was}; choose another -o")
         write_text(output / FILE, output, json.dumps(asdict(self), indent=1))
 
     @classmethod

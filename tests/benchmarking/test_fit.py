@@ -1,10 +1,12 @@
 import json
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 
 from nnunetv2_unet3plus.benchmarking.fit import why_unfit
 from nnunetv2_unet3plus.benchmarking.request import Request
+from nnunetv2_unet3plus.errors import UserError
 from tests.benchmarking.folders import DATASET, SPLITS
 
 REQUEST = Request(DATASET, "2d", "nnUNetPlans", ("0", "1"), ("nnUNetTrainer",), epochs=2, iterations=3, seed=0)
@@ -45,6 +47,13 @@ def test_another_length(folders):
     assert why(folders).startswith("is a training of 1000 epochs of 250 iterations, not of 2 epochs of 3 iterations")
 
 
+def test_another_seed(folders):
+    folders.train("nnUNetTrainer", 0, seed=8, repeatable=True)
+    folders.train("nnUNetTrainer", 1, seed=None, repeatable=False)
+    assert why(folders).startswith("was trained with seed 8, not 0")
+    assert why(folders, fold="1") is None  # not seeded, which the report says
+
+
 def test_another_split(folders):
     folders.train("nnUNetTrainer", 0)
     assert "validated 2 scans that splits_final.json does not hold out" in why(folders, splits=SPLITS[1:])
@@ -66,3 +75,11 @@ def test_a_request_is_read_as_it_was_written(tmp_path, missing):
     (tmp_path / "benchmark.json").write_text(json.dumps(content))
     with pytest.raises(Exception, match=f"{missing} missing"):
         Request.read(tmp_path)
+
+
+def test_an_output_folder_is_of_one_benchmark(tmp_path):
+    REQUEST.write(tmp_path)
+    replace(REQUEST, folds=("3",), trainers=("nnUNetTrainerUNet3Plus",)).write(tmp_path)
+    with pytest.raises(UserError, match=r"holds a benchmark with epochs 2, seed 0; choose another -o"):
+        replace(REQUEST, epochs=50, seed=1).write(tmp_path)
+    assert Request.read(tmp_path).folds == ("3",)
