@@ -71,6 +71,6 @@ def curves(models: Sequence[Model], numbers: dict[str, int]) -> dict[str, list[D
         if pseudo:
             others = [mean for other, mean in means.items() if other != name]
             words = f"Pseudo Dice of {name} by epoch"
-            figure = plots.curves(pseudo, [], others, number, words, f"pseudo-{number}", (-0.02, 1))
+            figure = plots.curves(pseudo, [], others, number, words, f"pseudo-{number}", (-0.02, 1.05))
             dice.append(Drawing(name, figure))
     return {title: figures for title, figures in (("Loss", losses), ("Pseudo Dice", dice)) if figures}

@@ -17,6 +17,7 @@ from nnunetv2_unet3plus.benchmarking.results import Measure
 ROW = 37  # CSS pixels
 NAME_AT, MARK_AT = 0.26, 0.70  # heights within a row, from its top
 HALF_BOX = 0.17
+SIDE = 17  # CSS pixels: half of an axis's number, at its very end
 MOST_DOTS = 60
 WHISKERS = (5, 95)  # percentiles
 MILLIMETRES = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500)
@@ -43,7 +44,7 @@ class Interval:
 
 @contextmanager
 def _rows(names: Sequence[str]) -> Iterator[Axes]:
-    with svg.panel(ROW * len(names) + 34, bottom=28) as axes:
+    with svg.panel(ROW * len(names) + 34, left=SIDE, right=SIDE, bottom=28) as axes:
         axes.set_ylim(len(names), 0)
         axes.set_yticks([])
         axes.grid(axis="y", visible=False)
@@ -154,7 +155,7 @@ def ranks(models: Sequence[str], share: np.ndarray, numbers: Mapping[str, int], 
     with _rows([f"{numbers[name]}  {name}" for name in models]) as axes:
         axes.set_xlim(0.4, len(models) + 0.6)
         axes.set_xticks(range(1, len(models) + 1))
-        largest = min(0.55 * ROW, 0.85 * (svg.WIDTH - 20) / (len(models) + 0.2)) ** 2  # points squared
+        largest = min(0.55 * ROW, 0.85 * (svg.WIDTH - 2 * SIDE) / (len(models) + 0.2)) ** 2  # points squared
         for row, name in enumerate(models):
             seen = np.flatnonzero(share[row] > 0)
             areas = largest * share[row][seen]

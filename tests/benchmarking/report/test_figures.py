@@ -67,11 +67,11 @@ def test_cases_are_dots_as_long_as_they_are_few():
 
 
 def test_the_box_is_where_the_quartiles_are():
-    """Values 0 to 100 on an axis from -5 to 105 and 330 pixels: quartiles at 0.25 and 0.75."""
+    """Values 0 to 100 on an axis from -5 to 105, 17 to 333 pixels: quartiles at 25 and 75."""
     figure = rows.boxes({"first": np.arange(101.0)}, NUMBERS, MEASURES["dice"], "key")
 
     def pixel(value):
-        return 10 + 330 * (value + 5) / 110
+        return 17 + 316 * (value + 5) / 110
 
     corners = re.search(r"M (\S+) \S+ L (\S+) \S+ L \S+ \S+ L \S+ \S+ z", figure[figure.index("opacity: 0.22") - 300 :])
     np.testing.assert_allclose([float(corners[1]), float(corners[2])], [pixel(25), pixel(75)], atol=0.02)
