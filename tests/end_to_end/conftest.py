@@ -1,6 +1,7 @@
 import pytest
 
 from tests.end_to_end.nnunet import Workspace
+from tests.slurm import slurm_cluster  # noqa: F401 - a fixture
 
 
 @pytest.fixture
