@@ -55,7 +55,8 @@ def measure_cases(
             found[pair] = figures
     try:
         with closing(outcomes(_measure, jobs, processes)) as results:
-            for (pair, stamps, _), outcome in tqdm(results, "measuring", len(jobs), unit="scan", disable=None):
+            bar = tqdm(results, "measuring", len(jobs), unit="scan", disable=None if jobs else True)
+            for (pair, stamps, _), outcome in bar:
                 if isinstance(outcome, dict):
                     found[pair] = outcome
                     caches[pair.model].add(pair, stamps, outcome)
@@ -65,9 +66,8 @@ def measure_cases(
         for each in caches.values():
             each.write()
     lines = [f"{problems[pair]}; left out: {_about(pair)}" for pair in pairs if pair in problems]
-    return _table(found, list(caches), list(labels.values)), lines + [
-        each.problem for each in caches.values() if each.problem
-    ]
+    lines += [each.problem for each in caches.values() if each.problem]
+    return _table(found, list(caches), list(labels.values)), lines
 
 
 def _measure(job: _Job) -> Figures | str:
