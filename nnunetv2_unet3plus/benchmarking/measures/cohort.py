@@ -85,7 +85,7 @@ def _measure(job: _Job) -> Figures | str:
     except MemoryError:
         return f"{pair.prediction}: too large for this machine's memory, run the same command with fewer processes"
     except Exception as error:  # one odd scan must not cost the others their report
-        return f"{pair.prediction}: cannot be measured, {type(error).__name__}: {error}"
+        return " ".join(f"{pair.prediction}: cannot be measured, {type(error).__name__}: {error}".split())
 
 
 def _killed(pair: CasePair) -> str:

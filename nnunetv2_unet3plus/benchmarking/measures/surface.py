@@ -4,8 +4,8 @@ HD95 measures between boundary voxels, surface Dice between surface elements: th
 that marching cubes puts between 2 x 2 x 2 voxels (S. Nikolov et al., https://arxiv.org/abs/1809.04430). Both are what
 MONAI's `compute_hausdorff_distance` and `compute_surface_dice(..., use_subvoxels=True)` define, and the tests hold
 them against MONAI. MONAI itself is not called: its nearest neighbours come from a k-d tree without bounds, which takes
-minutes where a prediction fills the scan, its convolution takes gigabytes for a liver, and importing it costs every
-worker process 10 s and 1 GB.
+minutes where a prediction fills the scan, its convolution takes gigabytes for a liver, and every worker process would
+have to import it (`benchmarks/surface_measures.py`).
 """
 
 from collections.abc import Sequence
