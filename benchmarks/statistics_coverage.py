@@ -105,7 +105,7 @@ def by_scipy(method: str) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray
 METHODS = {"percentile": by_scipy("percentile"), "BCa": by_scipy("BCa"), "Student": student, "ours": ours}
 
 
-def coverage(simulations: int = 1000) -> Iterator[str]:
+def coverage(simulations: int = 2000) -> Iterator[str]:
     """Rows of the table of coverage."""
     yield f"{'differences':16}{'method':12}" + "".join(f"{f'n = {n}':>9}" for n in SIZES)
     for name, draw in DIFFERENCES.items():
