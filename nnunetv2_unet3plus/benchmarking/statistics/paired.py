@@ -4,10 +4,10 @@ Interval of the mean difference: `resampling.mean_interval`.
 
 Test: Wilcoxon's signed-rank. Cases in which both models do equally well are dropped, as Wilcoxon did: given which
 cases differ, either model is as likely ahead in each of them if there is no difference, whatever the number of ties;
-and scipy then has the exact distribution (up to 50 cases that differ, or 13 if some of the differences are of equal
-size; beyond, the normal approximation with continuity correction). Pratt's ranks would be as valid, but scipy computes
-their p by the normal approximation as soon as there are more than 13 cases: of 20 cases of which five differ, all the
-same way, it says p = 0.03, and the exact value is 0.06.
+and p is then exact up to 50 cases that differ, counted here rank by rank: scipy puts all 2^n signs with differences of
+equal size, most of a second for 13 cases, and approximates from 14. Beyond 50 it is scipy's normal approximation, with
+continuity correction. Pratt's ranks would be as valid, but scipy takes the normal approximation of them too: of 20
+cases of which five differ, all the same way, it says p = 0.03, and the exact value is 0.06.
 
 Holm's correction: over the pairs of models, for one measure and one label. `MEAN` is the family to look at first; the
 families of single labels, and of other measures, are not corrected for one another.
@@ -29,6 +29,9 @@ from nnunetv2_unet3plus.benchmarking.statistics.table import FEWEST_CASES, MEAN,
 from nnunetv2_unet3plus.benchmarking.statistics.wording import sentence
 
 __all__ = ["FEWEST_CASES", "MEAN", "Comparison", "compare"]
+
+MOST_EXACT = 50
+"""Cases that differ up to which p is exact."""
 
 
 @dataclass(frozen=True)
@@ -149,5 +152,19 @@ def _signed_rank(differences: np.ndarray) -> tuple[float, float]:
     if not len(differing):
         return 1.0, math.nan
     ranks = rankdata(np.abs(differing))
-    p = wilcoxon(differing, correction=True).pvalue
-    return float(p), float((np.sign(differing) * ranks).sum() / ranks.sum())
+    more, less = ranks[differing > 0].sum(), ranks[differing < 0].sum()
+    if len(differing) <= MOST_EXACT:
+        p = _exact_p(ranks, min(more, less))
+    else:
+        p = float(wilcoxon(differing, correction=True).pvalue)
+    return p, float((more - less) / (more + less))
+
+
+def _exact_p(ranks: np.ndarray, smaller: float) -> float:
+    """Share of all ways to put the signs that leave as small a sum of ranks on one side, ties or not."""
+    halves = (2 * ranks).astype(int)  # ties share half ranks
+    ways = np.zeros(halves.sum() + 1)
+    ways[0] = 1
+    for rank in halves:
+        ways[rank:] += ways[:-rank].copy()
+    return float(min(1.0, 2 * ways[: int(2 * smaller) + 1].sum() / ways.sum()))

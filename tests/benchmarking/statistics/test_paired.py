@@ -73,6 +73,16 @@ def test_p_is_exact_without_ties_whatever_the_number_of_zeros(n):
     assert found.ties == 80
 
 
+@pytest.mark.parametrize("n", [14, 40])
+def test_p_with_many_ties_is_close_to_that_of_random_signs(n):
+    differences = np.random.default_rng(n).choice([-0.02, -0.01, 0.01, 0.02, 0.03], n)
+    ranks = rankdata(np.abs(differences))
+    seen = abs((np.sign(differences) * ranks).sum())
+    share = np.mean(np.abs(np.random.default_rng(0).choice([-1, 1], (50000, n)) @ ranks) >= seen)
+    p = only(A=0.5 + differences, B=np.full(n, 0.5)).p
+    assert p == pytest.approx(share, abs=4 * math.sqrt(p * (1 - p) / 50000))
+
+
 def test_p_of_many_cases_is_close_to_exact():
     differences = np.random.default_rng(0).normal(0.005, 0.03, 131)
     assert only(A=0.5 + differences, B=np.full(131, 0.5)).p == pytest.approx(by_counting(differences), rel=0.02)
