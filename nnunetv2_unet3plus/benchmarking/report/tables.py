@@ -1,11 +1,13 @@
 """The numbers as tables, and those tables as Markdown and LaTeX."""
 
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
+LATEX_WIDTH = 11  # letters of a heading's line
 MINUS, UNKNOWN = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 
@@ -150,8 +152,7 @@ _LATEX = {
 
 def latex(table: Table, caption: str, label: str) -> str:
     """The table in LaTeX with booktabs, the best figures bold."""
-    head = " & ".join(["Model", *(_latex(column.title) for column in table.columns)])
-    units = " & ".join(["", *(_latex(column.unit) for column in table.columns)])
+    head = " & ".join(["Model", *map(_latex_heading, table.columns)])
     lines = [
         r"\begin{table}",
         r"\centering\small\setlength{\tabcolsep}{4pt}",
@@ -160,13 +161,19 @@ def latex(table: Table, caption: str, label: str) -> str:
         rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
         r"\toprule",
         rf"{head} \\",
-        rf"{units} \\",
         r"\midrule",
     ]
     for row in table.rows:
         cells = (rf"\textbf{{{_latex(cell.text)}}}" if cell.best else _latex(cell.text) for cell in row.cells)
         lines.append(rf"{' & '.join([_latex(row.model), *cells])} \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
+
+
+def _latex_heading(column: Column) -> str:
+    """Title and unit in narrow lines: the table is to fit a page."""
+    lines = [*textwrap.wrap(_one_line(column.title), LATEX_WIDTH, break_long_words=False), column.unit]
+    stack = r"\\".join(_latex(line) for line in lines if line)
+    return rf"\shortstack[r]{{{stack}}}"
 
 
 def _latex(text: str) -> str:

@@ -96,6 +96,8 @@ def test_latex(table):
     name = r"a\_b \& \textless{}c\textgreater{} 50\% \$x\$ \#1 \{y\} \textasciitilde{}\textasciicircum{} "
     assert body[0].startswith(name + r"\textbackslash{}n \textbar{} * [z] & 0.9 & \textbf{$-$1.5} \\")
     assert body[1] == r"second & 0.8 & -- \\"
+    head = text[text.index(r"\toprule") : text.index(r"\midrule")].splitlines()[1]
+    assert head == r"Model & \shortstack[r]{Dice} & \shortstack[r]{HD\_95\\mm} \\"
     for line in (each for each in text.splitlines() if each.endswith(r"\\")):
         assert len(re.findall(r"(?<!\\)&", line)) == 2
     assert text.count("{") == text.count("}")
