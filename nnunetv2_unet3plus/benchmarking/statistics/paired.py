@@ -21,7 +21,6 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from scipy.stats import rankdata, wilcoxon
-from statsmodels.stats.multitest import multipletests
 
 from nnunetv2_unet3plus.benchmarking.results import MEASURES
 from nnunetv2_unet3plus.benchmarking.statistics.resampling import mean_interval
@@ -105,8 +104,8 @@ def _family(measure: str, label: str, values: pd.DataFrame) -> Iterator[Comparis
         _pair(measure, label, first, second, _differences(columns[first], columns[second]))
         for first, second in combinations(columns, 2)
     ]
-    tested = [pair.p for pair in pairs if not math.isnan(pair.p)]
-    corrected = iter(multipletests(tested, method="holm")[1] if tested else ())
+    tested = np.array([pair.p for pair in pairs if not math.isnan(pair.p)])
+    corrected = iter(_holm(tested))
     for pair in pairs:
         yield pair if math.isnan(pair.p) else replace(pair, p_holm=float(next(corrected)))
 
@@ -115,6 +114,14 @@ def _differences(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Of the cases that have both values."""
     differences = first - second
     return differences[~np.isnan(differences)].round(ROUNDING)
+
+
+def _holm(p: np.ndarray) -> np.ndarray:
+    """Holm's step-down. statsmodels' own collects all garbage at every call: 0.7 s where PyTorch is loaded."""
+    order = np.argsort(p)
+    corrected = np.empty_like(p)
+    corrected[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
+    return corrected
 
 
 def _pair(measure: str, label: str, first: str, second: str, differences: np.ndarray) -> Comparison:

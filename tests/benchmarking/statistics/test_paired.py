@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import binom, rankdata
+from statsmodels.stats.multitest import multipletests
 
 from benchmarks.statistics_coverage import case_table, claims, comparisons, six_models
-from nnunetv2_unet3plus.benchmarking.statistics.paired import MEAN, compare
+from nnunetv2_unet3plus.benchmarking.statistics.paired import MEAN, _holm, compare
 from tests.benchmarking.statistics.tables import NAN, table
 
 GAINS = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, -0.07, 0.0]
@@ -124,6 +125,12 @@ def test_wins_are_as_the_measure_says(measure, first, second, difference, wins, 
     found = only(measure, A=first, B=second)
     assert found.difference == pytest.approx(difference)
     assert (found.wins, found.ties, found.losses) == (wins, 0, losses)
+
+
+@pytest.mark.parametrize("count", [1, 2, 15, 66])
+def test_holm_is_that_of_statsmodels(count):
+    p = np.random.default_rng(count).uniform(0, 0.2, count).round(2)  # with ties
+    np.testing.assert_allclose(_holm(p), multipletests(p, method="holm")[1], atol=1e-15)
 
 
 def test_holm_by_hand():
