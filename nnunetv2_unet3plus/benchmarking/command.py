@@ -18,6 +18,7 @@ from nnunetv2_unet3plus.benchmarking.request import FILE, Request
 from nnunetv2_unet3plus.benchmarking.splits import read_splits
 from nnunetv2_unet3plus.benchmarking.statistics.gaps import gaps
 from nnunetv2_unet3plus.errors import UserError
+from nnunetv2_unet3plus.trainers.training_length import LENGTH_SUFFIX
 
 INCOMPLETE = 2
 
@@ -92,8 +93,15 @@ def _model_folders(results: Path) -> Sequence[Path]:
             f"{results}: no such folder; name model folders, a dataset's folder in nnUNet_results, or the "
             "output of unet3plus benchmark"
         )
-    inside = sorted(folder for folder in results.glob("*__*__*") if (folder / "plans.json").exists())
-    return inside or [results]
+    inside = [folder for folder in results.glob("*__*__*") if (folder / "plans.json").exists()]
+    return sorted(inside, key=_without_length) or [results]
+
+
+def _without_length(model_folder: Path) -> tuple[str, str]:
+    """Sorts by trainer: nnU-Net's own, whose name is the beginning of all others, comes first."""
+    trainer = model_folder.name.split("__")[0]
+    suffix = LENGTH_SUFFIX.fullmatch(trainer)
+    return (suffix["base"] if suffix else trainer), model_folder.name
 
 
 def _report(chosen: list[Candidate], output: Path, args: argparse.Namespace, problems: list[str], said: int = 0) -> int:
