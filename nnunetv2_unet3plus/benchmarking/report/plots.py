@@ -25,7 +25,7 @@ def scatter(points: Mapping[str, tuple[float, float]], numbers: Mapping[str, int
         cost: with its unit.
         key: unique in the page.
     """
-    with svg.panel(HEIGHT, left=44, right=16, top=12, bottom=28) as axes:
+    with svg.panel(HEIGHT, left=54, right=16, top=12, bottom=28) as axes:
         for name, (x, y) in points.items():
             colour = svg.model_colour(numbers[name] - 1)
             axes.plot(x, y, "o", markersize=MARKER, color=colour, markeredgecolor=svg.PAPER, alpha=0.92)
@@ -68,7 +68,7 @@ def curves(
         limits: of the upright axis; as the values need if left out.
     """
     colour = svg.model_colour(number - 1)
-    with svg.panel(HEIGHT - 30, left=44, right=10, top=10, bottom=26) as axes:
+    with svg.panel(HEIGHT - 30, left=50, right=16, top=10, bottom=26) as axes:
         for curve in others:
             _line(axes, curve, color=svg.MUTED, linewidth=1, alpha=0.5)
         for folds, style in ((dashed, (0, (3, 2))), (solid, "-")):

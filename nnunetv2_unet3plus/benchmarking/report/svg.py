@@ -87,8 +87,13 @@ def to_svg(axes: Axes, description: str, key: str) -> Markup:
     text = re.sub(r"<g id=\"[^\"]*\"", "<g", text)
     text = re.sub(r" font-family: [^;\"]*;?", "", text)
     text = re.sub(r" transform=\"rotate\(-0 [^\"]*\)\"", "", text)
-    text = re.sub(r"(\d\.\d\d)\d+", r"\1", text)
+    text = re.sub(r"<[^>]*>", _shorten_coordinates, text)
     text = re.sub(r"\s*\n\s*", " ", text)
     text = re.sub("#f[de]00[0-9a-f]{2}", lambda match: f"var(--{_VARIABLES[match[0]]})", text)
     head = f'<svg viewBox="0 0 {WIDTH} {axes.figure.bbox.height:g}" role="img" aria-label="{escape(description)}">'
     return Markup(re.sub(r"<svg[^>]*>", lambda _: head, text, count=1))
+
+
+def _shorten_coordinates(tag: re.Match[str]) -> str:
+    """A hundredth of a pixel will do; what stands between the tags are numbers to be read."""
+    return re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0])

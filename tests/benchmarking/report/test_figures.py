@@ -125,3 +125,18 @@ def test_costs_far_apart_are_drawn_logarithmically():
     for largest, ticks in ((500.0, {"10", "100"}), (3.0, {"1.0", "2.0"})):
         figure = plots.scatter({"first": (1.0, 0.9), "second": (largest, 0.8)}, NUMBERS, "s", "key")
         assert ticks <= {each.text for each in parse(figure).iter("text")}
+
+
+@pytest.mark.parametrize(
+    ("figure", "ticks"),
+    [
+        (plots.scatter({"first": (1.0, 0.9412), "second": (1.004, 0.9424)}, NUMBERS, "s", "key"), {"0.9420", "1.002"}),
+        (rows.intervals([rows.Interval("a", 0.002, 0.001, 0.004, True)], "key", "words"), {"0.000", "0.002", "0.004"}),
+        (rows.boxes({"first": np.array([0.9412, 0.9424])}, NUMBERS, MEASURES["dice"], "key"), {"0.9415", "0.9420"}),
+    ],
+    ids=["scatter", "intervals", "boxes"],
+)
+def test_numbers_on_axes_keep_their_digits(figure, ticks):
+    shown = [each.text for each in parse(figure).iter("text")]
+    assert ticks <= set(shown)
+    assert len(set(shown)) == len(shown)
