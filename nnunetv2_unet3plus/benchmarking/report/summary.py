@@ -84,13 +84,12 @@ def figure(value: float, measure: Measure) -> str:
     return decimal(value, 2 if measure.unit else 4, signed=measure.better == "zero")
 
 
-def accuracy(cases: pd.DataFrame, models: Sequence[Model], caption_unknown: str = "no case has a value") -> Table:
+def accuracy(cases: pd.DataFrame, models: Sequence[Model]) -> Table:
     """Means over cases of one split; each a mean over its classes.
 
     Args:
         cases: rows of one split, of all classes or of one.
         models: those to show.
-        caption_unknown: why a figure may be missing, for the note.
     """
     names = [model.name for model in models]
     counts = cases.groupby("model")["case"].nunique().reindex(names, fill_value=0)
@@ -103,7 +102,7 @@ def accuracy(cases: pd.DataFrame, models: Sequence[Model], caption_unknown: str 
         cells.append(mark_best(means.tolist(), [figure(mean, measure) for mean in means], measure.better))
         if means.isna().any():
             unknown.append(measure.title)
-    notes = (f"{UNKNOWN} {_listed(unknown)}: {caption_unknown}.",) if unknown else ()
+    notes = (f"{UNKNOWN} {_listed(unknown)}: no case has a value.",) if unknown else ()
     return Table(tuple(columns), _rows(names, cells), notes)
 
 
