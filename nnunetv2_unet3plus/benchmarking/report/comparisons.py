@@ -10,7 +10,7 @@ from markupsafe import Markup
 from nnunetv2_unet3plus.benchmarking.report import rows
 from nnunetv2_unet3plus.benchmarking.report.tables import UNKNOWN, decimal
 from nnunetv2_unet3plus.benchmarking.results import MEASURES
-from nnunetv2_unet3plus.benchmarking.statistics.paired import MEAN, Comparison, compare
+from nnunetv2_unet3plus.benchmarking.statistics.paired import FEWEST_CASES, MEAN, Comparison, compare
 from nnunetv2_unet3plus.benchmarking.statistics.ranking import Ranking, rank
 from nnunetv2_unet3plus.benchmarking.statistics.wording import SIGNIFICANT
 
@@ -143,7 +143,8 @@ def statistics(cases: pd.DataFrame, models: Sequence[str], measure: str, labels:
     try:
         # From the last to the first: a difference above zero then speaks for a model against the one before it.
         found = compare(cases, list(reversed(models)), measure, labels)
-        ranking = rank(cases, models, measure, labels)
+        enough = any(c.label == MEAN and c.cases >= FEWEST_CASES for c in found)
+        ranking = rank(cases, models, measure, labels) if enough else None  # of two cases' ranks nothing can be said
     except ValueError as error:
         return Statistics(measure, problem=f"{MEASURES[measure].title} cannot be compared: {error}.")
     place = {name: index for index, name in enumerate(models)}

@@ -9,6 +9,7 @@ from nnunetv2_unet3plus.benchmarking.results import MEASURES
 from nnunetv2_unet3plus.benchmarking.statistics.table import require_one_row_each
 
 _NAMED = 3
+_NEEDS_ABSENCE = ("false_positive_scan", "false_positive_slices")
 
 
 def gaps(cases: pd.DataFrame, models: Sequence[str]) -> list[str]:
@@ -77,7 +78,11 @@ def _infinite(cases: pd.DataFrame) -> Iterator[str]:
 def _without_value(cases: pd.DataFrame, models: Sequence[str]) -> Iterator[str]:
     counted = cases.groupby("label")[list(MEASURES)].count()
     for label in counted.index:
-        none = [title for measure, title in _titles() if counted.loc[label, measure] == 0]
+        none = [
+            title
+            for measure, title in _titles()
+            if counted.loc[label, measure] == 0 and measure not in _NEEDS_ABSENCE  # nothing lacks if all scans hold it
+        ]
         if none:
             yield f"{label} has no value in any case, hence no comparison, of: {'; '.join(none)}."
     by_model = cases.groupby("model")[list(MEASURES)].count()

@@ -211,7 +211,7 @@ def test_many_classes_stay_small(tmp_path):
     made = synthetic.small(labels=Labels({label: (1 + index,) for index, label in enumerate(labels)}))
     names = [model.name for model in made.models]
     page = report(replace(made, cases=synthetic.case_table(names, 3, labels, ("test",))), tmp_path)
-    assert page.count("svg") == 2 * 3 + 3 * MOST_CLASSES
+    assert page.count("svg") == 3 + 3 * MOST_CLASSES  # three cases are too few for ranks
     assert f"The {MOST_CLASSES} classes with the lowest mean Dice, of {len(labels)}." in page.words
     assert all(label in page.words for label in labels)
 
