@@ -125,5 +125,5 @@ def _say(lines: Iterable[str]) -> None:
 
 
 def _require_extra() -> None:
-    if missing := [name for name in ("jinja2", "pandas", "skimage") if find_spec(name) is None]:
+    if missing := [name for name in ("jinja2", "pandas") if find_spec(name) is None]:
         raise UserError(f"{', '.join(missing)} not installed: pip install 'nnunetv2-unet3plus[benchmark]'")
