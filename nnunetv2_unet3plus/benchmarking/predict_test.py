@@ -16,7 +16,9 @@ from nnunetv2.configuration import default_num_processes
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunetv2_unet3plus.benchmarking.fold import FINAL, read_or_none
+from nnunetv2_unet3plus.benchmarking.measures.reading import read_mask
 from nnunetv2_unet3plus.conversion.atomic import write_text
+from nnunetv2_unet3plus.errors import UserError
 
 PREDICTED_BY = "predicted_by.json"
 
@@ -39,7 +41,7 @@ def main() -> int:
     predictor = nnUNetPredictor(device=torch.device(args.device), perform_everything_on_device=args.device == "cuda")
     folds = tuple(fold if fold == "all" else int(fold) for fold in args.folds)
     predictor.initialize_from_trained_model_folder(str(args.model), folds, FINAL)
-    remove_half_written(work, predictor)
+    remove_half_written(work, predictor.dataset_json["file_ending"])
     processes = min(3, default_num_processes)  # as nnUNetv2_predict
     predictor.predict_from_files(str(args.images), str(work), False, False, processes, processes)
     work.rename(args.output)
@@ -75,13 +77,12 @@ def _unused(folder: Path) -> Path:
     return candidate
 
 
-def remove_half_written(work: Path, predictor: nnUNetPredictor) -> None:
+def remove_half_written(work: Path, ending: str) -> None:
     """Masks a kill has cut short, which would count as predicted."""
-    reader = predictor.plans_manager.image_reader_writer_class()
-    for mask in work.glob(f"*{predictor.dataset_json['file_ending']}"):
+    for mask in work.glob(f"*{ending}"):
         try:
-            reader.read_seg(str(mask))
-        except Exception:  # each reader has its own way of saying so
+            read_mask(mask)
+        except UserError:
             mask.unlink()
 
 
