@@ -265,7 +265,9 @@ def _add_benchmark(commands: Commands) -> None:
     )
     parser.add_argument("-p", "--plans", default="nnUNetPlans", help="name of the plans (default: nnUNetPlans)")
     parser.add_argument("--length", metavar="LENGTH", help="of every training, such as 50epochs or 50epochs_100iters")
-    parser.add_argument("--seed", type=int, default=0, help="of every training (default: 0)")
+    parser.add_argument(
+        "--seed", type=options.not_negative, default=0, metavar="N", help="of every training (default: 0)"
+    )
     parser.add_argument("--test-images", type=options.folder, help="held-out scans, CASE_0000.nii.gz")
     parser.add_argument("--test-labels", type=options.folder, help="their references, CASE.nii.gz")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu", "mps"), help="default: cuda")

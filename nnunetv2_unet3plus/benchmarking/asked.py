@@ -52,8 +52,10 @@ def understand(args: argparse.Namespace) -> Asked:
     problems: list[str] = []
     folds, splits = _folds(args.folds, preprocessed, data, problems)
     trainers = _trainers(args.trainers, args.length, problems)
-    epochs, iterations = _common_length(trainers, plans, args.configuration, dataset_json)
     images, labels = _test_folders(args, plans, dataset_json)
+    trainers = _buildable(trainers, plans, args.configuration, dataset_json, problems)
+    trainers = _with_first_stage(trainers, plans, args, preprocessed.name, problems)
+    epochs, iterations = _common_length(trainers, plans, args.configuration, dataset_json)
     request = Request(
         dataset, args.configuration, args.plans, folds, trainers, epochs, iterations, args.seed, images, labels
     )
@@ -110,6 +112,45 @@ def _trainers(wanted: Sequence[str], length: str | None, problems: list[str]) ->
     return known
 
 
+def _buildable(
+    trainers: Sequence[str],
+    plans: dict[str, Any],
+    configuration: str,
+    dataset_json: dict[str, Any],
+    problems: list[str],
+) -> tuple[str, ...]:
+    """Those whose network these plans can build; a 2D network is no job for a 3D plan."""
+    costs = {trainer: network_costs(trainer, plans, configuration, dataset_json) for trainer in trainers}
+    refused = [t for t, cost in costs.items() if cost.epochs is None or "(ConfigurationError:" in (cost.problem or "")]
+    problems += [f"-tr {costs[trainer].problem}" for trainer in refused]
+    if len(refused) == len(trainers):
+        raise UserError(problems[-1])
+    return tuple(trainer for trainer in trainers if trainer not in refused)
+
+
+def _with_first_stage(
+    trainers: Sequence[str], plans: dict[str, Any], args: argparse.Namespace, dataset: str, problems: list[str]
+) -> tuple[str, ...]:
+    """In a cascade those whose own first stage has predicted the training scans, which all its folds do together."""
+    first = PlansManager(plans).get_configuration(args.configuration).previous_stage_name
+    if first is None:
+        return tuple(trainers)
+    results = Path(nnUNet_results) / dataset
+    there = [
+        trainer
+        for trainer in trainers
+        if any((results / f"{trainer}__{args.plans}__{first}").glob(f"predicted_next_stage/{args.configuration}/*"))
+    ]
+    problems += [
+        f"-tr {trainer}: has no first stage of its own; benchmark -c {first} with it, of the same length, on all folds"
+        for trainer in trainers
+        if trainer not in there
+    ]
+    if not there:
+        raise UserError(problems[-1])
+    return tuple(there)
+
+
 def _common_length(
     trainers: Sequence[str], plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]
 ) -> tuple[int, int]:
@@ -124,9 +165,7 @@ def _common_length(
         each = "; ".join(f"{trainer} {epochs} epochs of {its}" for trainer, (epochs, its) in lengths.items())
         raise UserError(f"-tr: the trainings differ in length ({each}); give one to all, such as --length 50epochs")
     epochs, iterations = next(iter(lengths.values()))
-    if epochs is None or iterations is None:
-        raise UserError(f"-tr {trainers[0]}: cannot be made on these plans ({costs[trainers[0]].problem})")
-    return epochs, iterations
+    return int(epochs or 0), int(iterations or 0)
 
 
 def _test_folders(

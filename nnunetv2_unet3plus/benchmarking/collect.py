@@ -38,18 +38,26 @@ class Candidate:
     tests: list[CasePair] = field(default_factory=list)
 
     @property
+    def trained_on_all(self) -> bool:
+        """Whether there is no fold whose validation scans were held out."""
+        return any(fold.name == "all" for fold in self.folds)
+
+    @property
     def pairs(self) -> list[CasePair]:
         """All its masks."""
         return self.tests + [pair for fold in self.folds for pair in validation_pairs(self.name, self.model, fold)]
 
 
-def of_folders(models: Sequence[ModelFolder], folds: Sequence[str] | None, problems: list[str]) -> list[Candidate]:
+def of_folders(
+    models: Sequence[ModelFolder], folds: Sequence[str] | None, problems: list[str], remarks: list[str]
+) -> list[Candidate]:
     """Whatever is done in the folders; where they were not trained alike, that is said.
 
     Args:
         models: in the order in which they are shown.
         folds: those asked for; None for all that were begun.
-        problems: gains a line for every fold that is not done, and every difference.
+        problems: gains a line for every fold that is not done.
+        remarks: gains a line for every difference.
     """
     chosen = []
     for model, name in zip(models, names(models), strict=True):
@@ -61,7 +69,7 @@ def of_folders(models: Sequence[ModelFolder], folds: Sequence[str] | None, probl
             problems.append(f"{name}: no fold_0 or the like in {model.path}")
         chosen.append(Candidate(model, name, _done(wanted, name, problems)))
     chosen = same_labels([candidate for candidate in chosen if candidate.folds], problems)
-    say_differences(chosen, problems)
+    say_differences(chosen, remarks)
     return chosen
 
 
@@ -108,11 +116,16 @@ def _tested(
 ) -> list[CasePair]:
     if request.test_images is None or request.test_labels is None:
         return []
-    masks = test_masks(output, model, [fold.name for fold in folds])
-    if not is_predicted(masks, model.path, [fold.name for fold in folds]):
-        problems.append(f"{name}: the test scans are not predicted ({masks})")
+    images, labels = Path(request.test_images), Path(request.test_labels)
+    if missing := [str(folder) for folder in (images, labels) if not folder.is_dir()]:
+        problems.append(f"{name}: the test scans are left out, {' and '.join(missing)}: no such folder")
         return []
-    return test_pairs(name, model, [f.name for f in folds], masks, Path(request.test_labels), Path(request.test_images))
+    predicted_by = [fold.name for fold in folds if fold.can_predict]
+    masks = test_masks(output, model, predicted_by)
+    if not is_predicted(masks, model.path, predicted_by, images):
+        problems.append(f"{name}: the test scans are not predicted by the checkpoints that are there now ({masks})")
+        return []
+    return test_pairs(name, model, predicted_by, masks, labels, images)
 
 
 def test_masks(output: Path, model: ModelFolder, folds: Sequence[str]) -> Path:
@@ -136,21 +149,21 @@ def names(models: Sequence[ModelFolder]) -> list[str]:
     ]
 
 
-def say_differences(chosen: Sequence[Candidate], problems: list[str]) -> None:
+def say_differences(chosen: Sequence[Candidate], remarks: list[str]) -> None:
     """Say where models were not trained alike: on other plans, for longer."""
-    lengths = {c.name: {fold.length for fold in c.folds} - {None} for c in chosen}
+    lengths = {c.name: {fold.length for fold in c.folds} for c in chosen}
     for candidate in chosen:
         first = chosen[0]
         plans = (candidate.model.plans, first.model.plans)
         differ = differences(*plans, candidate.model.configuration, first.model.configuration)
         if differ:
-            problems.append(
+            remarks.append(
                 f"{candidate.name} and {first.name} were trained on different plans ({differ}): "
                 "what differs between them may be the plans' doing"
             )
         if lengths[candidate.name] | lengths[first.name] != lengths[first.name] or len(lengths[candidate.name]) > 1:
             spelled = [spell_lengths(lengths[name]) for name in (candidate.name, first.name)]
-            problems.append(f"{candidate.name} was trained for {spelled[0]}, {first.name} for {spelled[1]}")
+            remarks.append(f"{candidate.name} was trained for {spelled[0]}, {first.name} for {spelled[1]}")
 
 
 def same_labels(chosen: list[Candidate], problems: list[str]) -> list[Candidate]:
@@ -165,12 +178,15 @@ def same_labels(chosen: list[Candidate], problems: list[str]) -> list[Candidate]
     return kept
 
 
-def benchmark_of(chosen: Sequence[Candidate], problems: list[str], output: Path, processes: int) -> Benchmark:
+def benchmark_of(
+    chosen: Sequence[Candidate], problems: list[str], remarks: list[str], output: Path, processes: int
+) -> Benchmark:
     """Measure, count, put together.
 
     Args:
         chosen: models with their masks; at least one.
         problems: what is known to be missing so far; gains what turns out to be missing.
+        remarks: what else a reader has to know; gains what turns out.
         output: where measures are kept for the next time.
         processes: masks measured at a time.
     """
@@ -178,6 +194,7 @@ def benchmark_of(chosen: Sequence[Candidate], problems: list[str], output: Path,
     pairs = [pair for candidate in chosen for pair in candidate.pairs]
     cases, unmeasured = measure_cases(pairs, first.labels, output / MEASURES_FOLDER, processes)
     problems += unmeasured
+    remarks += [f"{c.name}: fold all was validated on the scans it was trained on" for c in chosen if c.trained_on_all]
     duplicated = cases.duplicated(["model", "split", "case", "label"])
     if duplicated.any():
         twice = cases[duplicated]
@@ -186,17 +203,17 @@ def benchmark_of(chosen: Sequence[Candidate], problems: list[str], output: Path,
             "validation; the first counts"
         )
         cases = cases[~duplicated]
-    models = [model_of(candidate, problems) for candidate in chosen]
+    models = [model_of(candidate, remarks) for candidate in chosen]
     settings = settings_of([(c.name, c.model, c.folds) for c in chosen])
-    return Benchmark(first.dataset, models, first.labels, cases, pairs, settings, list(problems), first.is_ct)
+    return Benchmark(first.dataset, models, first.labels, cases, pairs, settings, [*problems, *remarks], first.is_ct)
 
 
-def model_of(candidate: Candidate, problems: list[str]) -> Model:
+def model_of(candidate: Candidate, remarks: list[str]) -> Model:
     """A model with its costs and curves."""
     model = candidate.model
     network = network_costs(model.trainer, model.plans, model.configuration, model.dataset_json)
     if network.problem:
-        problems.append(network.problem)
+        remarks.append(network.problem)
     trainings = {fold.name: read_training(fold.folder) for fold in candidate.folds}
     records = [fold.record or {} for fold in candidate.folds]
     costs = Costs(

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from nnunetv2_unet3plus.benchmarking.request import FILE, Request
 from nnunetv2_unet3plus.benchmarking.splits import read_splits
 from nnunetv2_unet3plus.benchmarking.statistics.gaps import gaps
 from nnunetv2_unet3plus.errors import UserError
+from nnunetv2_unet3plus.nnunet_folders import require_set
 from nnunetv2_unet3plus.trainers.training_length import LENGTH_SUFFIX
 
 INCOMPLETE = 2
@@ -41,7 +43,7 @@ def run_benchmark(args: argparse.Namespace) -> int:
     _say(problems)  # before hours of training
     problems += carry_out(args, asked, output)
     chosen = of_request(asked.request, asked.plans, asked.splits, output, problems)
-    return _report(chosen, output, args, problems, said=len(asked.problems))
+    return _report(chosen, output, args, problems, [], said=len(asked.problems))
 
 
 def default_output(request: Request) -> Path:
@@ -61,21 +63,26 @@ def run_report(args: argparse.Namespace) -> int:
     """
     _require_extra()
     problems: list[str] = []
+    remarks: list[str] = []
     if len(args.results) == 1 and (args.results[0] / FILE).exists():
         return _report_again(args.results[0], args, problems)
     if args.output is None:
         raise UserError("-o is missing: name a new or empty folder for report.html and the tables")
     models = []
-    for folder in [model for results in args.results for model in _model_folders(results)]:
+    named = [model.resolve() for results in args.results for model in _model_folders(results)]
+    for folder in dict.fromkeys(named):
         try:
             models.append(ModelFolder.read(folder))
         except UserError as error:
             problems.append(str(error))
-    return _report(of_folders(models, args.folds, problems), args.output, args, problems)
+    return _report(of_folders(models, args.folds, problems, remarks), args.output, args, problems, remarks)
 
 
 def _report_again(output: Path, args: argparse.Namespace, problems: list[str]) -> int:
+    require_set(nnUNet_results)
     request = Request.read(output)
+    if args.folds:
+        request = replace(request, folds=tuple(args.folds))
     preprocessed = Path(nnUNet_preprocessed) / request.dataset if nnUNet_preprocessed.get() else None
     plans, splits = None, []
     if preprocessed is not None:
@@ -83,7 +90,7 @@ def _report_again(output: Path, args: argparse.Namespace, problems: list[str]) -
         if (preprocessed / "splits_final.json").exists() and "all" not in request.folds:
             splits = read_splits(preprocessed, preprocessed)
     chosen = of_request(request, plans, splits, output, problems)
-    return _report(chosen, args.output or output, args, problems)
+    return _report(chosen, args.output or output, args, problems, [])
 
 
 def _model_folders(results: Path) -> Sequence[Path]:
@@ -104,14 +111,21 @@ def _without_length(model_folder: Path) -> tuple[str, str]:
     return (suffix["base"] if suffix else trainer), model_folder.name
 
 
-def _report(chosen: list[Candidate], output: Path, args: argparse.Namespace, problems: list[str], said: int = 0) -> int:
+def _report(
+    chosen: list[Candidate],
+    output: Path,
+    args: argparse.Namespace,
+    problems: list[str],
+    remarks: list[str],
+    said: int = 0,
+) -> int:
     if not chosen:
         _say(problems[said:-1])
         raise UserError(problems[-1] if problems else "nothing is trained that could be reported")
     output.mkdir(parents=True, exist_ok=True)
-    benchmark = benchmark_of(chosen, problems, output, args.processes)
+    benchmark = benchmark_of(chosen, problems, remarks, output, args.processes)
     names = [model.name for model in benchmark.models]
-    _say(problems[said:])
+    _say(problems[said:] + remarks)
     for split, cases in benchmark.cases.groupby("split"):
         _say(f"{split}: {line}" for line in gaps(cases, names))
     write_report(benchmark, output)

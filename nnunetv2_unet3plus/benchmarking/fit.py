@@ -1,16 +1,18 @@
 """Whether a fold that is already there is what a request asks for. nnU-Net itself would go on with it in any case."""
 
+from pathlib import Path
 from typing import Any
 
-from nnunetv2_unet3plus.benchmarking.fold import Fold, State
-from nnunetv2_unet3plus.benchmarking.model_folder import ModelFolder, differences
+from nnunetv2_unet3plus.benchmarking.fold import Fold, State, digest, read_or_none
+from nnunetv2_unet3plus.benchmarking.model_folder import differences
 from nnunetv2_unet3plus.benchmarking.request import Request
 from nnunetv2_unet3plus.benchmarking.settings import spell_lengths
-from nnunetv2_unet3plus.errors import UserError
+
+Splits = list[dict[str, list[str]]]
 
 
-def why_unfit(fold: Fold, request: Request, plans: dict[str, Any], splits: list[dict[str, list[str]]]) -> str | None:
-    """Why a fold must be neither continued nor counted.
+def why_unfit(fold: Fold, request: Request, plans: dict[str, Any], splits: Splits) -> str | None:
+    """Why a fold must be neither trained, nor continued, nor counted.
 
     Args:
         fold: of one of the request's trainers.
@@ -19,10 +21,10 @@ def why_unfit(fold: Fold, request: Request, plans: dict[str, Any], splits: list[
         splits: the folds' cases; empty if they are not known.
 
     Returns:
-        The reason; None if the fold fits or has not been begun.
+        The reason; None if the fold fits.
     """
     if fold.state is State.MISSING:
-        return None
+        return _beside_another_plan(fold, request, plans)
     reason = (
         _other_plan(fold, request, plans)
         or _other_length(fold, request)
@@ -32,18 +34,34 @@ def why_unfit(fold: Fold, request: Request, plans: dict[str, Any], splits: list[
     return f"{reason}; to train it anew, move {fold.folder} away" if reason else None
 
 
+def _beside_another_plan(fold: Fold, request: Request, plans: dict[str, Any]) -> str | None:
+    """Training would replace the plans.json that folds of an earlier plan need to predict."""
+    model = fold.folder.parent
+    begun = [other for other in model.glob("fold_*") if Fold(other).state is not State.MISSING]
+    differ = _differ(read_or_none(model / "plans.json"), request, plans) if begun else None
+    return f"would join folds trained on another plan ({differ}); move {model} away" if differ else None
+
+
 def _other_plan(fold: Fold, request: Request, plans: dict[str, Any]) -> str | None:
-    try:
-        model = ModelFolder.read(fold.folder.parent)
-    except UserError as error:
-        return str(error)
-    differ = differences(model.plans, plans, model.configuration, request.configuration)
+    trained_on = fold.plans or read_or_none(fold.folder.parent / "plans.json")
+    if trained_on is None:
+        return f"was trained on a plan that is not known ({fold.folder.parent / 'plans.json'} is missing or damaged)"
+    differ = _differ(trained_on, request, plans)
     return f"was trained on another plan than {request.plans} is now ({differ})" if differ else None
+
+
+def _differ(trained_on: dict[str, Any] | None, request: Request, plans: dict[str, Any]) -> str | None:
+    if trained_on is None:
+        return None
+    for one in (trained_on, plans):
+        if request.configuration not in one.get("configurations", {}):
+            return f"one without {request.configuration}"
+    return differences(trained_on, plans, request.configuration, request.configuration)
 
 
 def _other_length(fold: Fold, request: Request) -> str | None:
     asked = (request.epochs, request.iterations)
-    if fold.length in (None, asked):
+    if fold.length == asked:
         return None
     return f"is a training of {spell_lengths([fold.length])}, not of {spell_lengths([asked])}"
 
@@ -54,11 +72,20 @@ def _other_seed(fold: Fold, request: Request) -> str | None:
     return None if seed in (None, request.seed) else f"was trained with seed {seed}, not {request.seed}"
 
 
-def _other_split(fold: Fold, splits: list[dict[str, list[str]]]) -> str | None:
-    if fold.summary is None or not splits:
+def _other_split(fold: Fold, splits: Splits) -> str | None:
+    """Of what nnU-Net's own command trained only the validation scans are known, and only once they are predicted."""
+    if not splits or not fold.name.isdecimal():
         return None
-    validated = {entry["prediction_file"].rsplit("/", 1)[-1].split(".")[0] for entry in fold.summary["metric_per_case"]}
-    held_out = {case.split(".")[0] for case in splits[int(fold.name)]["val"]}
+    if int(fold.name) >= len(splits):
+        return "is none of the folds of splits_final.json"
+    split = splits[int(fold.name)]
+    if (fold.record or {}).get("split") not in (None, digest(split)):
+        return "was trained on other scans than splits_final.json now says"
+    if fold.summary is None:
+        return None
+    validated = {Path(entry["prediction_file"]).name for entry in fold.summary["metric_per_case"]}
+    ending = read_or_none(fold.folder.parent / "dataset.json") or {}
+    held_out = {f"{case}{ending.get('file_ending', '')}" for case in split["val"]}
     if validated == held_out:
         return None
-    return f"validated {len(validated - held_out)} scans that splits_final.json does not hold out in this fold"
+    return f"validated other scans than splits_final.json holds out ({len(validated ^ held_out)} differ)"

@@ -1,5 +1,6 @@
 """One fold of one trainer on disk: what nnU-Net has left there, and how far it got."""
 
+import hashlib
 import json
 import zipfile
 from dataclasses import dataclass
@@ -12,13 +13,16 @@ RECORD = "benchmark.json"
 
 FINAL, LATEST, BEST = "checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth"
 
+# A folder that is copied may give its files times in any order, within what copying takes.
+SECONDS_OF_COPYING = 600
+
 
 class State(Enum):
     """How far a fold got."""
 
     MISSING = "not trained"
     INTERRUPTED = "training interrupted"
-    TRAINED = "trained, validation interrupted"
+    TRAINED = "validation interrupted, or older than the checkpoint"
     DONE = "trained and validated"
 
 
@@ -35,10 +39,20 @@ class Fold:
 
     @property
     def state(self) -> State:
-        """How far it got; a file that a kill has left half-written counts as absent."""
+        """How far it got; a file that a kill has left half-written counts as absent.
+
+        Masks whose checkpoints have been deleted since are done, too: they can be measured.
+        """
         if is_whole(self.folder / FINAL):
-            return State.TRAINED if self.summary is None else State.DONE
-        return State.MISSING if self.resume_from is None else State.INTERRUPTED
+            return State.DONE if self.summary is not None and not self._outdated() else State.TRAINED
+        if self.resume_from is not None:
+            return State.INTERRUPTED
+        return State.DONE if self.summary is not None and not self._checkpoints() else State.MISSING
+
+    @property
+    def can_predict(self) -> bool:
+        """Whether its network is there."""
+        return is_whole(self.folder / FINAL)
 
     @property
     def resume_from(self) -> Path | None:
@@ -69,10 +83,34 @@ class Fold:
         except (KeyError, ValueError):
             return None
 
+    @property
+    def plans(self) -> dict[str, Any] | None:
+        """The plans it was trained on, from its checkpoint; the model folder's are those of the last fold begun."""
+        import torch
+
+        for name in self._checkpoints():
+            if is_whole(self.folder / name):
+                checkpoint = torch.load(self.folder / name, map_location="cpu", mmap=True, weights_only=False)
+                return checkpoint.get("init_args", {}).get("plans")
+        return None
+
+    def _checkpoints(self) -> list[str]:
+        return [name for name in (FINAL, LATEST, BEST) if (self.folder / name).exists()]
+
+    def _outdated(self) -> bool:
+        """Whether the masks are those of an earlier training, as after one that was begun anew and not validated."""
+        trained, validated = ((self.folder / name).stat().st_mtime for name in (FINAL, "validation/summary.json"))
+        return validated < trained - SECONDS_OF_COPYING
+
 
 def is_whole(checkpoint: Path) -> bool:
     """Whether a checkpoint is there to its end: PyTorch's are zip files, whose directory stands last."""
     return checkpoint.is_file() and zipfile.is_zipfile(checkpoint)
+
+
+def digest(content: Any) -> str:
+    """Tells whether two things that go into JSON are the same."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read_or_none(file: Path) -> dict[str, Any] | None:

@@ -27,8 +27,9 @@ def carry_out(args: argparse.Namespace, asked: Asked, output: Path) -> list[str]
     try:
         executor: Executor | None = None
         for jobs_of in (training_jobs, test_jobs, measuring_jobs):
-            jobs = jobs_of(asked, output, args)
-            if jobs:
+            if jobs_of is measuring_jobs and executor is None:
+                continue  # nothing new to measure
+            if jobs := jobs_of(asked, output, args):
                 executor = executor or make_executor(args)
                 outcomes = executor.run(jobs, output / "logs")
                 problems += [describe(outcome) for outcome in outcomes if not outcome.succeeded]
@@ -64,11 +65,11 @@ def test_jobs(asked: Asked, output: Path, args: argparse.Namespace) -> list[Job]
         return []
     jobs = []
     for trainer in request.trainers:
-        folds = done_folds(asked, trainer)
+        folds = [fold for fold in done_folds(asked, trainer) if request.fold(trainer, fold).can_predict]
         if folds:
             model = ModelFolder.read(request.model_folder(trainer))
             masks = test_masks(output, model, folds)
-            if not is_predicted(masks, model.path, folds):
+            if not is_predicted(masks, model.path, folds, Path(request.test_images)):
                 command = ("predict_test", str(model.path), *folds, "-i", request.test_images, "-o", str(masks))
                 jobs.append(_job(f"{trainer} test", *command, "--device", args.device))
     return jobs

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from nnunetv2_unet3plus.errors import UserError
 from nnunetv2_unet3plus.json_files import read_object
 
 _HINT = "give a folder that nnUNetv2_train has written, TRAINER__PLANS__CONFIGURATION"
-COMPARED = ("spacing", "patch_size", "batch_size", "normalization_schemes", "use_mask_for_norm", "architecture")
+SPELLED_OUT = ("spacing", "patch_size", "batch_size")
+OF_PLANS = ("transpose_forward", "image_reader_writer", "label_manager", "foreground_intensity_properties_per_channel")
+WITHOUT_EFFECT = ("median_image_size_in_voxels", "next_stage", "inherits_from")
 OURS_ALONE = ("regions",)  # what a trainer of ours adds to the plans in its model folder
 
 
@@ -77,13 +80,12 @@ class ModelFolder:
     @property
     def labels(self) -> Labels:
         """What is measured: the foreground's labels, or regions, under their names."""
+        names = {as_tuple(region): name for name, region in self.dataset_json["labels"].items() if name != "ignore"}
         if self.label_manager.has_regions:
             regions = [as_tuple(region) for region in self.label_manager.foreground_regions]
-            names = {as_tuple(region): name for name, region in self.dataset_json["labels"].items() if name != "ignore"}
             return Labels({names[region]: region for region in regions}, self.label_manager.ignore_label)
-        foreground = set(self.label_manager.foreground_labels)
-        named = {name: (value,) for name, value in self.dataset_json["labels"].items() if value in foreground}
-        return Labels(dict(sorted(named.items(), key=lambda item: item[1])), self.label_manager.ignore_label)
+        values = [as_tuple(value) for value in self.label_manager.foreground_labels]
+        return Labels({names[value]: value for value in values}, self.label_manager.ignore_label)
 
     @property
     def is_ct(self) -> bool:
@@ -92,9 +94,9 @@ class ModelFolder:
         return bool(names) and str(next(iter(names.values()))).upper() == "CT"
 
 
-def as_tuple(region: int | Sequence[int]) -> tuple[int, ...]:
+def as_tuple(region: Integral | Sequence[int]) -> tuple[int, ...]:
     """A region's values; nnU-Net writes a single one without brackets."""
-    return (region,) if isinstance(region, int) else tuple(region)
+    return (int(region),) if isinstance(region, Integral) else tuple(map(int, region))
 
 
 def differences(plans: dict[str, Any], others: dict[str, Any], configuration: str, other_configuration: str) -> str:
@@ -108,9 +110,9 @@ def differences(plans: dict[str, Any], others: dict[str, Any], configuration: st
     """
     one, two = (resolved(p, name) for p, name in ((plans, configuration), (others, other_configuration)))
     named = [
-        f"{key} {one[key]} and {two[key]}" if key in ("spacing", "patch_size", "batch_size") else key
-        for key in COMPARED
-        if one[key] != two[key]
+        f"{key} {one.get(key)} and {two.get(key)}" if key in SPELLED_OUT else key
+        for key in sorted(one.keys() | two.keys(), key=lambda key: (key not in SPELLED_OUT, key))
+        if one.get(key) != two.get(key)
     ]
     return ", ".join(named)
 
@@ -118,7 +120,8 @@ def differences(plans: dict[str, Any], others: dict[str, Any], configuration: st
 def resolved(plans: dict[str, Any], configuration: str) -> dict[str, Any]:
     """What decides a training, inherited values included, as JSON would give it back."""
     whole = PlansManager(plans).get_configuration(configuration).configuration
-    entries = {key: whole.get(key) for key in COMPARED}
+    entries = {key: value for key, value in whole.items() if key not in WITHOUT_EFFECT}
+    entries |= {key: plans.get(key) for key in OF_PLANS}
     entries = json.loads(json.dumps(entries))
     for option in OURS_ALONE:
         entries["architecture"]["arch_kwargs"].pop(option, None)

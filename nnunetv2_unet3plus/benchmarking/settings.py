@@ -24,7 +24,8 @@ def settings_of(models: Sequence[tuple[str, ModelFolder, Sequence[Fold]]]) -> di
         "Length": _alike({name: spell_lengths({f.length for f in folds}) for name, _, folds in models}),
         "Random numbers": _alike({name: seeds(folds) for name, _, folds in models}),
         "Trained on": _alike({name: ", ".join(sorted({machine(f) for f in folds})) for name, _, folds in models}),
-        "Prediction": "checkpoint_final.pth, tiles that overlap by half, mirrored along all axes trained with",
+        "Masks": "of validation as nnU-Net's trainer left them; of test scans by checkpoint_final.pth, tiles that "
+        "overlap by half, mirrored along all axes trained with",
         "Reported with": f"nnunetv2 {version('nnunetv2')}, nnunetv2-unet3plus {version('nnunetv2-unet3plus')}, "
         f"Python {platform.python_version()}",
     }
@@ -37,8 +38,9 @@ def _alike(of_models: dict[str, str]) -> str:
 
 def spell_lengths(lengths: Iterable[Any]) -> str:
     """`50 epochs of 250 iterations`; None among them is a length that is not known."""
-    known = sorted({length for length in lengths if length is not None})
-    return " or ".join(f"{epochs} epochs of {iterations} iterations" for epochs, iterations in known) or "not known"
+    lengths = set(lengths)
+    known = [f"{epochs} epochs of {iterations} iterations" for epochs, iterations in sorted(lengths - {None})]
+    return " or ".join(known + ["a length that is not known"] * (None in lengths))
 
 
 def plan_of(model: ModelFolder) -> str:

@@ -9,6 +9,7 @@ And what it took is written into the fold's `benchmark.json`.
 """
 
 import argparse
+import errno
 import fcntl
 import json
 import os
@@ -22,12 +23,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from nnunetv2.paths import nnUNet_results
+from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 from nnunetv2.run.run_training import get_trainer_from_args
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunetv2_unet3plus.benchmarking.costs.energy import GpuEnergy
-from nnunetv2_unet3plus.benchmarking.fold import FINAL, RECORD, Fold, State
+from nnunetv2_unet3plus.benchmarking.fold import FINAL, RECORD, Fold, State, digest
 from nnunetv2_unet3plus.conversion.atomic import write_text
 from nnunetv2_unet3plus.errors import UserError
 from nnunetv2_unet3plus.trainers.training_length import CHECKPOINTS_PER_TRAINING
@@ -74,7 +75,12 @@ def only_one_at_a_time(folder: Path) -> Iterator[None]:
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UserError(f"{folder}: another process is training it; wait for it or stop it") from error
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise UserError(f"{folder}: another process is working on it; wait for it or stop it") from error
+            raise UserError(
+                f"{folder}: the file system has no locks ({error.strerror}), without which two trainings could meet "
+                "here; put nnUNet_results elsewhere"
+            ) from error
         yield
 
 
@@ -94,6 +100,7 @@ def train_and_validate(args: argparse.Namespace, fold: Fold) -> None:
     if checkpoint is not None:
         trainer.load_checkpoint(str(checkpoint))
     if state is not State.TRAINED:
+        (fold.validation / "summary.json").unlink(missing_ok=True)  # of an earlier training
         in_one_go = trainer.current_epoch == 0
         record = begin(fold, args, in_one_go)
         safe_and_repeatable(trainer, args.seed, number)
@@ -145,15 +152,25 @@ def seed_everything(seed: int, fold: int | str, epoch: int | None = None) -> Non
 
 def begin(fold: Fold, args: argparse.Namespace, in_one_go: bool) -> dict[str, Any]:
     """Write down how the fold is trained, before it is; what was written when it began stays."""
+    workers = os.environ.get("nnUNet_n_proc_DA") != IN_PROCESS  # noqa: SIM112 - nnU-Net's own name
+    repeatable = not workers and args.device == "cpu"
     record = fold.record
     if record is None or in_one_go:
-        workers = os.environ.get("nnUNet_n_proc_DA") != IN_PROCESS  # noqa: SIM112 - nnU-Net's own name
-        record = {
-            "seed": args.seed if in_one_go else None,  # something else began it
-            "repeatable": in_one_go and not workers and args.device == "cpu",
-        }
-        write_record(fold, record)
+        record = {"seed": args.seed, "repeatable": True, "split": split_of(args.dataset, args.fold)}
+        if not in_one_go:  # something else began it
+            record |= {"seed": None, "repeatable": False, "split": None}
+    record["repeatable"] = record["repeatable"] and repeatable
+    write_record(fold, record)
     return record
+
+
+def split_of(dataset: str, fold: str) -> str | None:
+    """Tells which scans a fold is trained and validated on."""
+    file = Path(nnUNet_preprocessed) / dataset / "splits_final.json"
+    if fold == "all" or not file.exists():
+        return None
+    splits = json.loads(file.read_text())
+    return digest(splits[int(fold)]) if int(fold) < len(splits) else None
 
 
 def write_record(fold: Fold, record: dict[str, Any]) -> None:

@@ -178,6 +178,13 @@ def axes(text: str) -> str:
     return letters
 
 
+def not_negative(text: str) -> int:
+    """The type of arguments that are whole numbers from 0."""
+    if not re.fullmatch(r"\d+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
 def positive(text: str) -> int:
     """The type of arguments that are whole numbers above 0."""
     if not re.fullmatch(r"\d+", text) or int(text) == 0:

@@ -69,7 +69,9 @@ class Folders:
         write_json(folder / "debug.json", {"num_epochs": str(length[0]), "num_iterations_per_epoch": str(length[1])})
         if record:
             write_json(folder / "benchmark.json", record)
-        torch.save({"logging": LOGGING, "trainer_name": trainer}, folder / "checkpoint_final.pth")
+        init_args = {"plans": plans or self.plans, "configuration": "2d"}
+        checkpoint = {"logging": LOGGING, "trainer_name": trainer, "init_args": init_args}
+        torch.save(checkpoint, folder / "checkpoint_final.pth")
         for case in SPLITS[fold]["val"]:
             mask = np.roll(reference(CASES.index(case)), shift, axis=2)
             write_mask(folder / "validation" / f"{case}.nii.gz", mask)

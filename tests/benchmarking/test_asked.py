@@ -120,3 +120,38 @@ def test_test_scans_of_a_cascade(folders, tmp_path):
     write_json(folders.preprocessed / "nnUNetPlans.json", plans)
     with pytest.raises(UserError, match="2d needs masks of its first stage"):
         ask(test_images=tmp_path, test_labels=tmp_path, length="2epochs_3iters", trainers=["nnUNetTrainer"])
+
+
+def cascade(folders):
+    plans = deepcopy(folders.plans)
+    plans["configurations"]["2d"]["previous_stage"] = "2d_first"
+    plans["configurations"]["2d_first"] = folders.plans["configurations"]["2d"]
+    write_json(folders.preprocessed / "nnUNetPlans.json", plans)
+
+
+def test_a_cascade_needs_each_trainers_own_first_stage(folders):
+    cascade(folders)
+    with pytest.raises(UserError, match="-tr nnUNetTrainerUNet3Plus_2epochs_3iters: has no first stage of its own"):
+        ask()
+    first = folders.root / "results" / DATASET / "nnUNetTrainer_2epochs_3iters__nnUNetPlans__2d_first"
+    (first / "predicted_next_stage" / "2d").mkdir(parents=True)
+    (first / "predicted_next_stage" / "2d" / "case_0.npz").touch()
+    asked = ask()
+    assert asked.request.trainers == ("nnUNetTrainer_2epochs_3iters",)
+    assert len(asked.problems) == 1
+
+
+def test_a_network_these_plans_cannot_build_is_left_out(folders, monkeypatch):
+    plans = deepcopy(folders.plans)
+    plans["configurations"]["2d"]["patch_size"] = [8, 8]  # one voxel for the deepest of four stages
+    write_json(folders.preprocessed / "nnUNetPlans.json", plans)
+    asked = ask()
+    assert asked.request.trainers == ("nnUNetTrainer_2epochs_3iters",)
+    assert "too small for 4 stages" in asked.problems[0]
+
+
+@pytest.mark.parametrize("content", ["[{", '{"train": []}', '[{"train": []}]'])
+def test_damaged_splits(folders, content):
+    (folders.preprocessed / "splits_final.json").write_text(content)
+    with pytest.raises(UserError, match=r"splits_final\.json: damaged; write it anew"):
+        ask()

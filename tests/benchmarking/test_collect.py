@@ -6,7 +6,7 @@ import pytest
 
 from nnunetv2_unet3plus.benchmarking.collect import benchmark_of, of_folders, of_request, test_masks
 from nnunetv2_unet3plus.benchmarking.model_folder import ModelFolder
-from nnunetv2_unet3plus.benchmarking.predict_test import PREDICTED_BY, checkpoints_of
+from nnunetv2_unet3plus.benchmarking.predict_test import PREDICTED_BY, made_from
 from nnunetv2_unet3plus.benchmarking.request import Request
 from tests.benchmarking.folders import CASES, DATASET, SPLITS, reference, write_json, write_mask
 
@@ -29,7 +29,7 @@ def answer(folders, tmp_path, request=REQUEST):
 
 def benchmark(folders, tmp_path):
     chosen, problems = answer(folders, tmp_path)
-    return benchmark_of(chosen, problems, tmp_path / "out", 1)
+    return benchmark_of(chosen, problems, [], tmp_path / "out", 1)
 
 
 def test_everything_is_there(folders, tmp_path):
@@ -77,6 +77,7 @@ def test_costs_and_curves(folders, tmp_path):
 
 def test_a_fold_that_is_missing_is_said(folders, tmp_path):
     train_all(folders)
+    (folders.model(B) / "fold_1" / "validation" / "summary.json").unlink()
     (folders.model(B) / "fold_1" / "checkpoint_final.pth").unlink()
     chosen, problems = answer(folders, tmp_path)
     assert [len(candidate.folds) for candidate in chosen] == [2, 1]
@@ -118,11 +119,12 @@ def test_whatever_is_in_the_folders(folders, tmp_path):
     folders.train(A, 0)
     folders.train(B, 0, plans=other, plans_name="otherPlans", length=(9, 3))
     models = [ModelFolder.read(folders.model(A)), ModelFolder.read(folders.model(B, "otherPlans"))]
-    problems = []
-    chosen = of_folders(models, None, problems)
+    problems, remarks = [], []
+    chosen = of_folders(models, None, problems, remarks)
+    assert problems == []
     assert [c.name for c in chosen] == [f"{A} (nnUNetPlans)", f"{B} (otherPlans)"]
-    assert any("different plans (batch_size 9 and 2)" in line for line in problems)
-    assert any("for 9 epochs of 3 iterations, " in line for line in problems)
+    assert any("different plans (batch_size 9 and 2)" in line for line in remarks)
+    assert any("for 9 epochs of 3 iterations, " in line for line in remarks)
 
 
 def test_other_classes_cannot_be_compared(folders, tmp_path):
@@ -130,7 +132,7 @@ def test_other_classes_cannot_be_compared(folders, tmp_path):
     folders.labels = {"background": 0, "kidney": 1}
     folders.train(B, 0)
     problems = []
-    chosen = of_folders([ModelFolder.read(folders.model(name)) for name in (A, B)], None, problems)
+    chosen = of_folders([ModelFolder.read(folders.model(name)) for name in (A, B)], None, problems, [])
     assert [candidate.name for candidate in chosen] == [A]
     assert f"{B} is left out: its classes (kidney) are not those of {A} (liver, tumour)" in problems
 
@@ -176,10 +178,10 @@ def test_test_scans(folders, tmp_path):
     masks.mkdir(parents=True)
     for number in range(3):
         write_mask(masks / f"{CASES[number]}.nii.gz", np.roll(reference(number), 2, axis=2))
-    write_json(masks / PREDICTED_BY, checkpoints_of(folders.model(A), ["0", "1"]))
+    write_json(masks / PREDICTED_BY, made_from(folders.model(A), ["0", "1"], tmp_path / "imagesTs"))
     chosen, problems = answer(folders, tmp_path, request)
     assert problems == []
-    cases = benchmark_of(chosen, problems, tmp_path / "out", 1).cases
+    cases = benchmark_of(chosen, problems, [], tmp_path / "out", 1).cases
     assert set(cases[cases["split"] == "test"]["case"]) == set(CASES[:3])
     assert set(cases[cases["split"] == "test"]["fold"]) == {"0+1"}
     assert len(cases[cases["split"] == "validation"]) == 8

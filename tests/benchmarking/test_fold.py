@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -30,6 +31,24 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(folders, name):
     (fold.folder / "checkpoint_final.pth").rename(fold.folder / name)
     assert fold.state is State.INTERRUPTED
     assert fold.resume_from == fold.folder / name
+
+
+def test_masks_of_an_earlier_training_are_none(folders):
+    """As when nnUNetv2_train was started anew on a fold that was done, and stopped before its validation."""
+    fold = Fold(folders.train("nnUNetTrainer", 1))
+    hour = 3600 * 10**9
+    validated = (fold.validation / "summary.json").stat().st_mtime_ns
+    os.utime(fold.folder / "checkpoint_final.pth", ns=(validated + hour, validated + hour))
+    assert fold.state is State.TRAINED
+    os.utime(fold.folder / "checkpoint_final.pth", ns=(validated + hour // 60, validated + hour // 60))  # copied
+    assert fold.state is State.DONE
+
+
+def test_masks_whose_checkpoints_are_gone_can_be_measured(folders):
+    fold = Fold(folders.train("nnUNetTrainer", 1))
+    (fold.folder / "checkpoint_final.pth").unlink()
+    assert fold.state is State.DONE
+    assert not fold.can_predict
 
 
 def test_half_a_checkpoint_is_none(folders):

@@ -49,8 +49,10 @@ def test_what_was_trained_otherwise_stays_as_it_is(asked, folders, tmp_path):
     assert f"{A} fold 0" not in names(jobs.training_jobs(asked, tmp_path, ARGS))
 
 
-def with_test_scans(asked):
-    return Asked(Request(**vars(asked.request) | {"test_images": "i", "test_labels": "l"}), asked.plans, SPLITS, [])
+def with_test_scans(asked, images):
+    images.mkdir()
+    scans = {"test_images": str(images), "test_labels": str(images)}
+    return Asked(Request(**vars(asked.request) | scans), asked.plans, SPLITS, [])
 
 
 def test_test_scans_are_predicted_by_the_folds_that_are_done(asked, folders, tmp_path):
@@ -58,7 +60,7 @@ def test_test_scans_are_predicted_by_the_folds_that_are_done(asked, folders, tmp
     folders.train(A, 1)
     folders.train(B, 1)
     assert jobs.test_jobs(asked, tmp_path, ARGS) == []  # none were given
-    wanted = jobs.test_jobs(with_test_scans(asked), tmp_path, ARGS)
+    wanted = jobs.test_jobs(with_test_scans(asked, tmp_path / "imagesTs"), tmp_path, ARGS)
     assert names(wanted) == [f"{A} test", f"{B} test"]
     assert wanted[0].command[3:6] == (str(folders.model(A)), "0", "1")
     assert wanted[1].command[3:5] == (str(folders.model(B)), "1")

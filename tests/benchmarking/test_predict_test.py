@@ -3,8 +3,8 @@ import os
 import pytest
 
 from nnunetv2_unet3plus.benchmarking.predict_test import (
-    checkpoints_of,
     is_predicted,
+    made_from,
     remove_half_written,
     work_folder,
 )
@@ -20,37 +20,59 @@ def model(folders):
     return folders.model(TRAINER)
 
 
-def predict(output, model, folds):
-    work = work_folder(output, checkpoints_of(model, folds))
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "imagesTs"
+    folder.mkdir()
+    (folder / "case_0000.nii.gz").write_text("scan")
+    return folder
+
+
+def predict(output, model, folds, images):
+    work = work_folder(output, made_from(model, folds, images))
     write_mask(work / "case.nii.gz", reference(0))
     work.rename(output)
 
 
-def test_masks_belong_to_the_checkpoints_that_made_them(model, tmp_path):
+def test_masks_belong_to_the_checkpoints_that_made_them(model, images, tmp_path):
     output = tmp_path / "masks"
-    assert not is_predicted(output, model, ["0", "1"])
-    predict(output, model, ["0", "1"])
-    assert is_predicted(output, model, ["0", "1"])
-    assert not is_predicted(output, model, ["0"])
+    assert not is_predicted(output, model, ["0", "1"], images)
+    predict(output, model, ["0", "1"], images)
+    assert is_predicted(output, model, ["0", "1"], images)
+    assert not is_predicted(output, model, ["0"], images)
     os.utime(model / "fold_1" / "checkpoint_final.pth", ns=(1, 1))  # trained anew
-    assert not is_predicted(output, model, ["0", "1"])
+    assert not is_predicted(output, model, ["0", "1"], images)
 
 
-def test_a_prediction_that_was_stopped_goes_on(model, tmp_path):
+@pytest.mark.parametrize("change", ["another", "one more", "exported anew"])
+def test_masks_belong_to_the_scans_they_are_of(model, images, tmp_path, change):
     output = tmp_path / "masks"
-    checkpoints = checkpoints_of(model, ["0"])
-    work = work_folder(output, checkpoints)
+    predict(output, model, ["0"], images)
+    scan = images / "case_0000.nii.gz"
+    if change == "another":
+        scan.rename(images / "other_0000.nii.gz")
+    elif change == "one more":
+        (images / "more_0000.nii.gz").touch()
+    else:
+        scan.write_text("another scan")
+    assert not is_predicted(output, model, ["0"], images)
+
+
+def test_a_prediction_that_was_stopped_goes_on(model, images, tmp_path):
+    output = tmp_path / "masks"
+    origin = made_from(model, ["0"], images)
+    work = work_folder(output, origin)
     write_mask(work / "case.nii.gz", reference(0))
-    assert work_folder(output, checkpoints) == work
+    assert work_folder(output, origin) == work
     assert (work / "case.nii.gz").exists()
 
 
-def test_masks_of_an_earlier_training_are_moved_away_not_lost(model, tmp_path):
+def test_masks_of_an_earlier_training_are_moved_away_not_lost(model, images, tmp_path):
     output = tmp_path / "masks"
     for time in (1, 2):
-        predict(output, model, ["0"])
+        predict(output, model, ["0"], images)
         os.utime(model / "fold_0" / "checkpoint_final.pth", ns=(time, time))
-        work = work_folder(output, checkpoints_of(model, ["0"]))
+        work = work_folder(output, made_from(model, ["0"], images))
         assert not output.exists()
         assert not (work / "case.nii.gz").exists()
         assert (tmp_path / f"masks.outdated{time}" / "case.nii.gz").exists()

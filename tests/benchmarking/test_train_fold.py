@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnunetv2_unet3plus.benchmarking.fold import Fold
+from nnunetv2_unet3plus.benchmarking.fold import Fold, digest
 from nnunetv2_unet3plus.benchmarking.train_fold import (
     begin,
     fold_folder,
@@ -16,6 +16,7 @@ from nnunetv2_unet3plus.benchmarking.train_fold import (
     seed_everything,
 )
 from nnunetv2_unet3plus.errors import UserError
+from tests.benchmarking.folders import SPLITS
 
 
 def draw():
@@ -100,7 +101,7 @@ def test_a_fold_is_trained_by_one_process_at_a_time(tmp_path):
     process.start()
     assert held.wait(60)
     with (
-        pytest.raises(UserError, match=r"fold_0: another process is training it"),
+        pytest.raises(UserError, match=r"fold_0: another process is working on it"),
         only_one_at_a_time(tmp_path / "fold_0"),
     ):
         pass
@@ -111,29 +112,36 @@ def test_a_fold_is_trained_by_one_process_at_a_time(tmp_path):
 
 
 def asked(seed=5, device="cpu"):
-    return SimpleNamespace(seed=seed, device=device)
+    return SimpleNamespace(seed=seed, device=device, dataset="Dataset900_Phantom", fold="1")
 
 
 @pytest.mark.parametrize(
     ("workers", "device", "repeatable"), [("0", "cpu", True), ("2", "cpu", False), ("0", "cuda", False)]
 )
-def test_the_record_says_whether_it_can_be_repeated(tmp_path, monkeypatch, workers, device, repeatable):
+def test_the_record_says_whether_it_can_be_repeated(folders, tmp_path, monkeypatch, workers, device, repeatable):
     monkeypatch.setenv("nnUNet_n_proc_DA", workers)
     fold = Fold(tmp_path)
     begin(fold, asked(device=device), in_one_go=True)
-    assert fold.record == {"seed": 5, "repeatable": repeatable}
+    assert fold.record == {"seed": 5, "repeatable": repeatable, "split": digest(SPLITS[1])}
 
 
-def test_who_began_it_stays_written(tmp_path, monkeypatch):
+def test_who_began_it_stays_written(folders, tmp_path, monkeypatch):
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
     fold = Fold(tmp_path)
     begin(fold, asked(seed=5), in_one_go=True)
     assert begin(fold, asked(seed=6), in_one_go=False)["seed"] == 5
 
 
-def test_what_nnunet_began_has_no_seed(tmp_path, monkeypatch):
+def test_what_nnunet_began_has_no_seed(folders, tmp_path, monkeypatch):
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
-    assert begin(Fold(tmp_path), asked(), in_one_go=False) == {"seed": None, "repeatable": False}
+    assert begin(Fold(tmp_path), asked(), in_one_go=False) == {"seed": None, "repeatable": False, "split": None}
+
+
+def test_going_on_where_it_cannot_be_repeated_is_told(folders, tmp_path, monkeypatch):
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+    fold = Fold(tmp_path)
+    assert begin(fold, asked(), in_one_go=True)["repeatable"]
+    assert not begin(fold, asked(device="cuda"), in_one_go=False)["repeatable"]
 
 
 def test_where_nnunet_keeps_a_fold(folders):

@@ -63,7 +63,9 @@ def _slurm_options(pairs: Sequence[tuple[str, str]], cuda: bool) -> dict[str, st
     options = dict(pairs)
     if len(options) < len(pairs):
         raise UserError("--slurm names a KEY twice; keep one of the two")
-    if cuda and not any(word in text for pair in pairs for text in pair for word in ("gpu", "gres")):
+    # what a partition or a constraint is called asks for nothing
+    asking = [key + (value if key.endswith("additional_parameters") else "") for key, value in pairs]
+    if cuda and not any(word in text for text in asking for word in ("gpu", "gres")):
         options["gpus_per_node"] = "1"
     return options
 

@@ -55,6 +55,10 @@ def make(line):
         (f"--device cuda --gpus {UUID} --jobs 2", (2, [UUID])),
         ("--executor slurm --slurm partition=gpu time=2-00", {"partition": "gpu", "time": "2-00"}),
         ("--executor slurm --device cuda", {"gpus_per_node": "1"}),
+        (
+            "--executor slurm --device cuda --slurm partition=gpu constraint=gpu80",
+            {"partition": "gpu", "constraint": "gpu80", "gpus_per_node": "1"},
+        ),
         ("--executor slurm --device cuda --slurm gres=gpu:a100:1", {"gres": "gpu:a100:1"}),
         ("--executor slurm --device cuda --slurm gpus_per_task=1", {"gpus_per_task": "1"}),
         ('--executor slurm --slurm additional_parameters={"a":"b=c"}', {"additional_parameters": '{"a":"b=c"}'}),
