@@ -14,6 +14,7 @@ from nnunetv2_unet3plus.benchmarking.results import MEASURES, Benchmark, Model
 
 LITS, SPLEEN = "LiTS", "spleen"
 _ORGAN = {LITS: "liver", SPLEEN: "spleen"}
+_NAMES = {LITS: {"lits", "liver"}, SPLEEN: {"spleen"}}
 _LENGTH = re.compile(r"_[1-9]\d*epochs?(_[1-9]\d*iters?)?$")
 
 
@@ -27,7 +28,8 @@ class Published:
         network: as the paper calls it.
         measure: a key of `MEASURES`.
         value: of it, a share of 1.
-        trainers: ours and nnU-Net's of that network and loss; the nearest first. None for what nobody here trains.
+        trainers: ours and nnU-Net's that docs/reproducing-the-papers.md, which says by what judgement, has in that row,
+            and those that start from ImageNet's weights; the nearest first. None for what nobody here trains.
     """
 
     paper: str
@@ -78,7 +80,7 @@ def _named(*endings: str) -> tuple[str, ...]:
 
 _BOTH_ORGANS = (
     # network, liver, spleen, trainers
-    ("UNet, VGG-16", 0.9206, 0.9023, ()),
+    ("UNet, VGG-16", 0.9206, 0.9023, (_NAME,)),
     ("UNet++, VGG-16", 0.9278, 0.9230, _named("UNetPlusPlusVGG16ImageNet", "UNetPlusPlusVGG16", "UNetPlusPlus")),
     ("UNet 3+ without deep supervision, VGG-16", 0.9489, 0.9437, _named("UNet3PlusNoDS")),
     ("UNet 3+, VGG-16", 0.9550, 0.9496, _named("UNet3PlusFocal")),
@@ -90,7 +92,14 @@ _BOTH_ORGANS = (
         "UNet 3+ with hybrid loss, ResNet-101",
         0.9643,
         0.9588,
-        _named("UNet3PlusResNet101ImageNet", "UNet3PlusResNet101", "UNet3PlusPaper", "UNet3Plus"),
+        _named(
+            "UNet3PlusResNet101ImageNet",
+            "UNet3PlusResNet101",
+            "UNet3PlusVGG16ImageNet",
+            "UNet3PlusVGG16",
+            "UNet3PlusPaper",
+            "UNet3Plus",
+        ),
     ),
     ("UNet 3+ with hybrid loss and CGM, ResNet-101", 0.9675, 0.9620, _named("UNet3PlusCGM")),
     ("PSPNet", 0.9242, 0.9240, _named("PSPNet")),
@@ -102,7 +111,7 @@ _BOTH_ORGANS = (
 _SHARP_IOU = (
     ("UNet", 0.9143, _named("UNetPaper")),
     ("UNet++ with deep supervision", 0.9164, _named("UNetPlusPlus")),
-    ("UNet 3+ with deep supervision, the paper's own variant", 0.9214, ()),
+    ("UNet 3+ with deep supervision, the paper's own variant", 0.9214, _named("UNet3Plus")),
     ("UNet# with deep supervision", 0.9536, _named("UNetSharp")),
 )
 _SHARP_DICE = (
@@ -141,13 +150,15 @@ CAVEATS = {
 
 
 def data_of(benchmark: Benchmark) -> str | None:
-    """Which of the papers' data this is: by the dataset's name or, if that says nothing, its cases' names."""
-    name = benchmark.dataset.lower()
+    """Which of the papers' data this is: by a word of the dataset's name or, if none says it, its cases' names.
+
+    A word ends at whatever is no letter: `Task03_Liver` and `LiTS2017` are LiTS, `LiverVessels` is not.
+    """
+    words = set(re.findall(r"[a-z]+", benchmark.dataset.lower()))
+    for data, names in _NAMES.items():
+        if words & names:
+            return data
     cases = [str(case).lower() for case in benchmark.cases["case"].unique()]
-    if "lits" in name or "liver" in name:
-        return LITS
-    if "spleen" in name:
-        return SPLEEN
     for data, organ in _ORGAN.items():
         if cases and all(case.startswith(f"{organ}_") for case in cases):
             return data
@@ -178,7 +189,7 @@ def trainer_of(model: Model) -> str:
 
 
 def beside(benchmark: Benchmark, data: str, split: str, organ: str) -> list[Beside]:
-    """The papers' figures of a data set, each beside every model of ours that has that network and loss.
+    """The papers' figures of a data set, each beside every model of ours that stands for it.
 
     Args:
         benchmark: ours.

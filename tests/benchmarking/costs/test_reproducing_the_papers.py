@@ -11,23 +11,12 @@ from benchmarks.expected_hours import GPU_GB, PAGE, commands, option, rows, tabl
 from nnunetv2_unet3plus import cli
 from nnunetv2_unet3plus.benchmarking.costs.hours import IN_PLANE, TERAFLOPS, expected_hours
 from nnunetv2_unet3plus.doctor import find_trainer
-from nnunetv2_unet3plus.errors import UserError
 
 TEXT = PAGE.read_text(encoding="utf-8")
 TRAINERS = set(re.findall(r"nnUNetTrainer[A-Za-z0-9]*", TEXT))
 OURS = [words[1:] for words in commands(TEXT) if words[0] == "unet3plus"]
 NNUNETS = [words for words in commands(TEXT) if words[0].startswith("nnUNetv2_")]
 CELLS = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in TEXT.splitlines() if line.startswith("| 2")]
-
-
-def known(command):
-    """Whether this version of `unet3plus` has it."""
-    try:
-        cli._parser().parse_args([command, "--help"])
-    except UserError:
-        return False
-    except SystemExit:
-        return True
 
 
 def test_nothing_is_overlooked():
@@ -44,10 +33,14 @@ def test_every_trainer_exists(name):
 
 
 @pytest.mark.parametrize("words", OURS, ids=lambda words: " ".join(words)[:60])
-def test_every_command_of_ours_is_understood(words, capsys):
-    if words[0] == "benchmark" and not known("benchmark"):
-        pytest.skip("unet3plus benchmark is not there yet")  # checked as soon as it is
+def test_every_command_of_ours_is_understood(words):
     assert cli._parser().parse_args(words).run is not None
+
+
+def test_no_command_replaces_anothers_output():
+    outputs = [option(words, "-o") for words in OURS if words[0] in ("benchmark", "prune")]
+    assert all(len(output) == 1 for output in outputs)
+    assert len({output[0] for output in outputs}) == len(outputs)
 
 
 @pytest.mark.parametrize("words", NNUNETS, ids=lambda words: " ".join(words)[:60])

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from nnunetv2_unet3plus.benchmarking.report.published import (
     LITS,
     PUBLISHED,
     SPLEEN,
+    UNET3PLUS,
+    UNETPLUSPLUS,
+    UNETSHARP,
     beside,
     data_of,
     organ_of,
@@ -33,12 +37,47 @@ def test_every_trainer_exists():
     assert named <= {*trainers.__all__, "nnUNetTrainer"}
 
 
+PAGE = Path(__file__).parents[3] / "docs" / "reproducing-the-papers.md"
+SECTION = {"UNet 3+": UNET3PLUS, "UNet#": UNETSHARP}
+
+
+def rows_of_the_page():
+    """A row of a table of figures: the paper, the figures' text, the trainers."""
+    for section in PAGE.read_text(encoding="utf-8").split("\n## ")[1:]:
+        paper = SECTION.get(section.splitlines()[0].split(",")[0])
+        for line in section.splitlines():
+            if paper and (figures := re.findall(r"(?<= )\.\d{4}", line)):
+                yield pytest.param(paper, figures, set(re.findall("nnUNetTrainer[A-Za-z0-9]*", line)), id=line[2:60])
+
+
+def test_all_the_pages_rows_are_checked():
+    figures = [figure for row in rows_of_the_page() for figure in row.values[1]]
+    published = [each for each in PUBLISHED if each.paper != UNETPLUSPLUS]
+    assert {float(figure) for figure in figures} == {each.value for each in published}
+
+
+@pytest.mark.parametrize(("paper", "figures", "trainers"), list(rows_of_the_page()))
+def test_the_report_has_in_each_row_whom_the_page_has(paper, figures, trainers):
+    values = {float(figure) for figure in figures}
+    lines = [each for each in PUBLISHED if each.paper == paper and each.value in values]
+    assert len(lines) >= len(figures)
+    assert {name.removesuffix("ImageNet") for each in lines for name in each.trainers} == trainers
+
+
 @pytest.mark.parametrize(
     ("dataset", "prefix", "data"),
     [
         ("Dataset501_LiTS", "case_", LITS),
         ("Dataset003_Liver", "case_", LITS),
         ("Dataset509_Spleen", "case_", SPLEEN),
+        ("Task03_Liver", "case_", LITS),
+        ("Dataset012_LiTS2017", "case_", LITS),
+        ("Dataset012_lits-organ", "case_", LITS),
+        ("Dataset012_MSD-Spleen", "case_", SPLEEN),
+        ("Dataset012_Kidney_splits", "case_", None),
+        ("Dataset012_delivery", "case_", None),
+        ("Dataset012_LiverVessels", "case_", None),
+        ("Dataset012_Spleens", "case_", None),
         ("Dataset007_Mine", "liver_", LITS),
         ("Dataset007_Mine", "spleen_", SPLEEN),
         ("Dataset007_Mine", "hippocampus_", None),
@@ -79,9 +118,11 @@ def test_ours_stands_beside_the_papers():
     assert len(lines) == 15 + 1 + 4 + 10
     found = {(line.published.network, line.published.measure): line for line in lines if line.model}
     assert {name for name, _ in found} == {
+        "UNet, VGG-16",
         "UNet 3+ with hybrid loss, ResNet-101",
         "UNet 3+ with hybrid loss and CGM, ResNet-101",
         "nnU-Net",
+        "UNet 3+ with deep supervision, the paper's own variant",
         "UNet# with deep supervision",
         "UNet#",
     }
@@ -96,5 +137,7 @@ def test_two_models_of_one_network_have_a_line_each():
     made = synthetic.small()
     twins = [replace(made.models[1], name=name) for name in ("one", "other")]
     lines = beside(replace(made, models=twins), LITS, "test", "liver")
-    assert [line.model for line in lines if line.model] == ["one", "other"]
+    rows = ("UNet 3+ with hybrid loss, ResNet-101", "UNet 3+ with deep supervision, the paper's own variant")
+    found = [(line.published.network, line.model) for line in lines if line.model]
+    assert found == [(row, name) for row in rows for name in ("one", "other")]
     assert all(line.texts[1:] == ("–", "–") for line in lines)
