@@ -70,7 +70,7 @@ class Costs:
         peak_gpu_bytes: the most the training had allocated on the GPU.
         seconds_per_iteration: median over the epochs of an epoch's time over its training iterations: data loading
             and the epoch's validation included.
-        seconds_per_case: prediction of a validation or test scan, files read and written.
+        seconds_per_case: prediction of a validation scan, files written and nnU-Net's evaluation included.
         watt_hours: the GPU's energy during the training of a fold, by NVML; of the whole GPU, if it is shared.
     """
 
