@@ -12,7 +12,7 @@ from pathlib import Path
 from nnunetv2_unet3plus.benchmarking.executors.job import ATTEMPTS, USER_ERROR, Job, Outcome, check_names
 from nnunetv2_unet3plus.benchmarking.executors.log import header, reason
 from nnunetv2_unet3plus.benchmarking.executors.progress import Progress
-from nnunetv2_unet3plus.benchmarking.executors.slurm_record import refuse_submitted
+from nnunetv2_unet3plus.benchmarking.executors.slurm.record import refuse_submitted
 
 _LAUNCHER = (sys.executable, "-m", "nnunetv2_unet3plus.benchmarking.executors.launch")
 _POLL = 0.1  # seconds

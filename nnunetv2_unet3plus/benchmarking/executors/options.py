@@ -2,12 +2,12 @@
 
 import argparse
 import os
-import re
 from collections.abc import Sequence
 
 from nnunetv2_unet3plus.benchmarking.executors.job import Executor
 from nnunetv2_unet3plus.benchmarking.executors.local import LocalExecutor
 from nnunetv2_unet3plus.benchmarking.executors.slurm import SlurmExecutor
+from nnunetv2_unet3plus.conversion.options import positive
 from nnunetv2_unet3plus.errors import UserError
 
 
@@ -18,7 +18,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--jobs",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="with local: trainings at a time (default: one; with --device cuda one a GPU)",
     )
@@ -106,12 +106,6 @@ def _is_uuid_of_a_gpu(text: str) -> bool:
     except pynvml.NVMLError:
         return False
     return True
-
-
-def _positive(text: str) -> int:
-    if not re.fullmatch(r"[1-9]\d*", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
 
 
 def _pair(text: str) -> tuple[str, str]:

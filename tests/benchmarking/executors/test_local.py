@@ -8,7 +8,7 @@ import pytest
 
 from nnunetv2_unet3plus.benchmarking.executors.job import Job
 from nnunetv2_unet3plus.benchmarking.executors.local import LocalExecutor
-from nnunetv2_unet3plus.benchmarking.executors.slurm_record import Files, Record
+from nnunetv2_unet3plus.benchmarking.executors.slurm.record import Files, Record
 from nnunetv2_unet3plus.errors import UserError
 from tests.benchmarking.executors.processes import ROOT, alive, lines_of, python, wait_until
 

@@ -2,7 +2,7 @@
 
 A record is written before its submission and names it by a token that is part of the SLURM job's name: a command that
 was killed and is started again finds the submission by it. A submission that cannot be found is revoked before the next
-one: its SLURM job, should it turn up after all, does nothing (see `slurm_job`). So, whatever is killed and when, a job
+one: its SLURM job, should it turn up after all, does nothing (see `job`). So, whatever is killed and when, a job
 is not run twice. The files of a submission carry its token, because a network's file system may show a node an older
 content of a file it has read before.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_unet3plus.benchmarking.executors.job import Job
+from nnunetv2_unet3plus.conversion.atomic import write_text
 from nnunetv2_unet3plus.errors import UserError
 
 
@@ -127,6 +128,7 @@ def refuse_submitted(jobs: Sequence[Job], logs: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
+    """None only where there is no file: one that cannot be read must not pass for none, or the job would run twice."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
@@ -135,6 +137,4 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _write(path: Path, content: dict[str, Any]) -> None:
     """Writes the whole file or none of it: its writer may be killed, others may read it meanwhile."""
-    partial = path.with_name(f"{path.name}.part")
-    partial.write_text(json.dumps(content))
-    partial.replace(path)
+    write_text(path, path.parent, json.dumps(content))

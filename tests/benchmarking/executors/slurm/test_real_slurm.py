@@ -11,11 +11,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from nnunetv2_unet3plus.benchmarking.executors import slurm_job
 from nnunetv2_unet3plus.benchmarking.executors.slurm import SlurmExecutor
-from nnunetv2_unet3plus.benchmarking.executors.slurm_queue import queue
-from nnunetv2_unet3plus.benchmarking.executors.slurm_record import Files, Record
-from nnunetv2_unet3plus.benchmarking.executors.slurm_submit import submit
+from nnunetv2_unet3plus.benchmarking.executors.slurm import job as slurm_job
+from nnunetv2_unet3plus.benchmarking.executors.slurm.queue import queue
+from nnunetv2_unet3plus.benchmarking.executors.slurm.record import Files, Record
+from nnunetv2_unet3plus.benchmarking.executors.slurm.submit import submit
 from nnunetv2_unet3plus.errors import UserError
 from tests.benchmarking.executors.processes import ROOT, lines_of, python, wait_until
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from nnunetv2_unet3plus.benchmarking.executors.log import header
-from nnunetv2_unet3plus.benchmarking.executors.slurm_record import End, Files
+from nnunetv2_unet3plus.benchmarking.executors.slurm.record import End, Files
 
 
 def run(command: Sequence[str], attempt: int, token: str, files: Files) -> None:

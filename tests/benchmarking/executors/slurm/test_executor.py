@@ -4,13 +4,12 @@ import sys
 
 import pytest
 
-from nnunetv2_unet3plus.benchmarking.executors import slurm_watch
 from nnunetv2_unet3plus.benchmarking.executors.job import Job
-from nnunetv2_unet3plus.benchmarking.executors.slurm import SlurmExecutor
-from nnunetv2_unet3plus.benchmarking.executors.slurm_options import parameters_of
-from nnunetv2_unet3plus.benchmarking.executors.slurm_queue import one_line
-from nnunetv2_unet3plus.benchmarking.executors.slurm_record import End
-from nnunetv2_unet3plus.benchmarking.executors.slurm_submit import RefusedError
+from nnunetv2_unet3plus.benchmarking.executors.slurm import SlurmExecutor, watch
+from nnunetv2_unet3plus.benchmarking.executors.slurm.options import parameters_of
+from nnunetv2_unet3plus.benchmarking.executors.slurm.queue import one_line
+from nnunetv2_unet3plus.benchmarking.executors.slurm.record import End
+from nnunetv2_unet3plus.benchmarking.executors.slurm.submit import RefusedError
 from nnunetv2_unet3plus.errors import UserError
 
 COMMANDS = ("sbatch", "squeue", "srun", "scancel")
@@ -103,7 +102,7 @@ def run_on_a_cluster_that_refuses(monkeypatch, logs, refusals):
         files.write_end(token, End(0, 1))
         return str(number)
 
-    monkeypatch.setattr(slurm_watch, "submit", submit)
+    monkeypatch.setattr(watch, "submit", submit)
     return SlurmExecutor({}, poll=0).run([Job(f"job {n}", ("train",)) for n in range(3)], logs)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_unet3plus.benchmarking.executors.slurm_queue import one_line
+from nnunetv2_unet3plus.benchmarking.executors.slurm.queue import one_line
 from nnunetv2_unet3plus.errors import UserError
 
 _EXPORTED = ("nnUNet_", "OMP_", "MKL_", "PYTHON")  # what a job needs even on a cluster that exports no variables

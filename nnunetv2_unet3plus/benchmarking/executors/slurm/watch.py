@@ -5,13 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_unet3plus.benchmarking.executors import slurm_job, slurm_queue
 from nnunetv2_unet3plus.benchmarking.executors.job import ATTEMPTS, USER_ERROR, Job, Outcome
 from nnunetv2_unet3plus.benchmarking.executors.log import last_words, reason
 from nnunetv2_unet3plus.benchmarking.executors.progress import Progress
-from nnunetv2_unet3plus.benchmarking.executors.slurm_queue import ENDED, Entry
-from nnunetv2_unet3plus.benchmarking.executors.slurm_record import End, Files, Record
-from nnunetv2_unet3plus.benchmarking.executors.slurm_submit import RefusedError, is_complete, output, submit
+from nnunetv2_unet3plus.benchmarking.executors.slurm import job as slurm_job
+from nnunetv2_unet3plus.benchmarking.executors.slurm import queue as slurm_queue
+from nnunetv2_unet3plus.benchmarking.executors.slurm.queue import ENDED, Entry
+from nnunetv2_unet3plus.benchmarking.executors.slurm.record import End, Files, Record
+from nnunetv2_unet3plus.benchmarking.executors.slurm.submit import RefusedError, is_complete, output, submit
 
 _BY_ITSELF = {"COMPLETED", "FAILED"}  # SLURM's states of a process that has ended without SLURM's doing
 _ORDINARY = {"None", "Priority", "Resources"}  # reasons to wait that need not worry anybody

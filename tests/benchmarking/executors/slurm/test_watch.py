@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from nnunetv2_unet3plus.benchmarking.executors import slurm_queue, slurm_watch
 from nnunetv2_unet3plus.benchmarking.executors.job import Job
 from nnunetv2_unet3plus.benchmarking.executors.progress import Progress
-from nnunetv2_unet3plus.benchmarking.executors.slurm_queue import Entry
-from nnunetv2_unet3plus.benchmarking.executors.slurm_record import End, Files, Record
-from nnunetv2_unet3plus.benchmarking.executors.slurm_submit import output
-from nnunetv2_unet3plus.benchmarking.executors.slurm_watch import Watch
+from nnunetv2_unet3plus.benchmarking.executors.slurm import queue
+from nnunetv2_unet3plus.benchmarking.executors.slurm.queue import Entry
+from nnunetv2_unet3plus.benchmarking.executors.slurm.record import End, Files, Record
+from nnunetv2_unet3plus.benchmarking.executors.slurm.submit import output
+from nnunetv2_unet3plus.benchmarking.executors.slurm.watch import Watch
 
 JOB = Job("fold 0", ("train",))
 RECORD = Record(1, "cafe", "12")
@@ -38,7 +38,7 @@ class Submitted:
 
 @pytest.fixture(autouse=True)
 def no_accounts(monkeypatch):
-    monkeypatch.setattr(slurm_queue, "accounted_state", lambda job_id: None)
+    monkeypatch.setattr(queue, "accounted_state", lambda job_id: None)
 
 
 @pytest.mark.parametrize("state", ["COMPLETED", "TIMEOUT", None])
@@ -92,7 +92,7 @@ def test_an_exit_code_is_taken_from_the_command(tmp_path, state):
 
 
 def test_a_job_too_old_for_the_queue_is_looked_up_in_the_accounts(tmp_path, monkeypatch):
-    monkeypatch.setattr(slurm_queue, "accounted_state", {"12": "CANCELLED"}.get)
+    monkeypatch.setattr(queue, "accounted_state", {"12": "CANCELLED"}.get)
     submitted = Submitted(tmp_path)
     submitted.files.write_end("cafe", End(-15, 1))
     assert submitted.follow().reason == "CANCELLED"
@@ -139,7 +139,7 @@ def test_a_submission_that_was_never_recorded_is_found_by_its_name(tmp_path):
 @pytest.mark.parametrize("record", [RECORD, replace(RECORD, job_id=None)])
 def test_a_submission_that_was_interrupted_is_revoked(tmp_path, monkeypatch, record):
     cancelled = []
-    monkeypatch.setattr(slurm_watch.slurm_queue, "cancel", cancelled.append)
+    monkeypatch.setattr(queue, "cancel", cancelled.append)
     submitted = Submitted(tmp_path, record)
     (submitted.files.folder / "12_submitted.pkl").unlink()
     submitted.watch.find({"fold_0-cafe": Entry("12", "PENDING", "None")})

@@ -5,13 +5,13 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from nnunetv2_unet3plus.benchmarking.executors import slurm_queue
 from nnunetv2_unet3plus.benchmarking.executors.job import Job, Outcome, check_names
 from nnunetv2_unet3plus.benchmarking.executors.progress import Progress
-from nnunetv2_unet3plus.benchmarking.executors.slurm_options import parameters_of
-from nnunetv2_unet3plus.benchmarking.executors.slurm_queue import Entry, NoAnswerError
-from nnunetv2_unet3plus.benchmarking.executors.slurm_submit import RefusedError
-from nnunetv2_unet3plus.benchmarking.executors.slurm_watch import Watch
+from nnunetv2_unet3plus.benchmarking.executors.slurm import queue as slurm_queue
+from nnunetv2_unet3plus.benchmarking.executors.slurm.options import parameters_of
+from nnunetv2_unet3plus.benchmarking.executors.slurm.queue import Entry, NoAnswerError
+from nnunetv2_unet3plus.benchmarking.executors.slurm.submit import RefusedError
+from nnunetv2_unet3plus.benchmarking.executors.slurm.watch import Watch
 from nnunetv2_unet3plus.errors import UserError
 
 _POLL = 20.0  # seconds between two looks at the queue; a look is one squeue for all jobs
@@ -28,7 +28,7 @@ class SlurmExecutor:
         """Checks the options.
 
         Args:
-            options: see `slurm_options`.
+            options: see `options`.
             poll: seconds between two looks at SLURM's queue.
 
         Raises:
