@@ -12,7 +12,7 @@ from nnunetv2_unet3plus.benchmarking.report.tables import UNKNOWN, decimal
 from nnunetv2_unet3plus.benchmarking.results import MEASURES
 from nnunetv2_unet3plus.benchmarking.statistics.paired import FEWEST_CASES, MEAN, Comparison, compare
 from nnunetv2_unet3plus.benchmarking.statistics.ranking import Ranking, rank
-from nnunetv2_unet3plus.benchmarking.statistics.wording import SIGNIFICANT
+from nnunetv2_unet3plus.benchmarking.statistics.wording import Verdict
 
 PRIMARY = "dice"
 COMPARED = (PRIMARY, "hd95", "surface_dice")
@@ -24,22 +24,14 @@ class Pair:
 
     Attributes:
         comparison: its figures.
-        verdict: `better` or `worse`, which is the first one; else `no evidence`, `unclear` or `too few cases`.
     """
 
     comparison: Comparison
-    verdict: str
 
-    @classmethod
-    def of(cls, comparison: Comparison) -> "Pair":
-        """Judge a comparison as its sentence does."""
-        c = comparison
-        tested, excluded = c.p_holm < SIGNIFICANT, c.low > 0 or c.high < 0
-        if math.isnan(c.p) or (math.isnan(c.low) and c.ties < c.cases):
-            return cls(c, "too few cases")
-        if tested and excluded and c.difference * c.rank_biserial > 0:
-            return cls(c, "better" if (c.difference > 0) == (MEASURES[c.measure].better == "higher") else "worse")
-        return cls(c, "unclear" if tested or excluded else "no evidence")
+    @property
+    def verdict(self) -> Verdict:
+        """The comparison's."""
+        return self.comparison.verdict
 
     @property
     def name(self) -> str:
@@ -148,7 +140,7 @@ def statistics(cases: pd.DataFrame, models: Sequence[str], measure: str, labels:
     except ValueError as error:
         return Statistics(measure, problem=f"{MEASURES[measure].title} cannot be compared: {error}.")
     place = {name: index for index, name in enumerate(models)}
-    pairs = sorted(map(Pair.of, found), key=lambda pair: (place[pair.comparison.second], place[pair.comparison.first]))
+    pairs = sorted(map(Pair, found), key=lambda pair: (place[pair.comparison.second], place[pair.comparison.first]))
     over_classes = [pair for pair in pairs if pair.comparison.label == MEAN]
     first = [pair for pair in pairs if pair.comparison.second == models[0]]
     return Statistics(

@@ -25,7 +25,7 @@ from scipy.stats import rankdata, wilcoxon
 from nnunetv2_unet3plus.benchmarking.results import MEASURES
 from nnunetv2_unet3plus.benchmarking.statistics.resampling import mean_interval
 from nnunetv2_unet3plus.benchmarking.statistics.table import FEWEST_CASES, MEAN, ROUNDING, case_values
-from nnunetv2_unet3plus.benchmarking.statistics.wording import sentence
+from nnunetv2_unet3plus.benchmarking.statistics.wording import Verdict, sentence, verdict
 
 __all__ = ["FEWEST_CASES", "MEAN", "Comparison", "compare"]
 
@@ -71,6 +71,11 @@ class Comparison:
     ties: int
     losses: int
     rank_biserial: float = math.nan
+
+    @property
+    def verdict(self) -> Verdict:
+        """`better` or `worse`, which is the first one; else `no evidence`, `unclear` or `too few cases`."""
+        return verdict(self)
 
     @property
     def sentence(self) -> str:

@@ -1,7 +1,7 @@
 """A comparison of two models in plain words."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from nnunetv2_unet3plus.benchmarking.results import MEASURES
 from nnunetv2_unet3plus.benchmarking.statistics.table import FEWEST_CASES, MEAN
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from nnunetv2_unet3plus.benchmarking.statistics.paired import Comparison
 
 SIGNIFICANT = 0.05
+Verdict = Literal["better", "worse", "no evidence", "unclear", "too few cases"]
 _NOUNS = {
     "volume_error": "absolute volume error",
     "false_positive_scan": "false-positive volume in scans without the class",
@@ -17,11 +18,21 @@ _NOUNS = {
 }
 
 
-def sentence(comparison: "Comparison") -> str:
-    """What was found; of a single class it begins with the class's name.
+def verdict(c: "Comparison") -> Verdict:
+    """`better` or `worse`, which is the first model, or why neither is said.
 
     A difference is claimed only where the corrected p and the interval both show it, for the same model.
     """
+    if math.isnan(c.p) or (math.isnan(c.low) and c.ties < c.cases):
+        return "too few cases"
+    tested, excluded = _signs(c)
+    if tested and excluded and c.difference * c.rank_biserial > 0:
+        return "better" if (c.difference > 0) == (MEASURES[c.measure].better == "higher") else "worse"
+    return "unclear" if tested or excluded else "no evidence"
+
+
+def sentence(comparison: "Comparison") -> str:
+    """The verdict with its figures; of a single class it begins with the class's name."""
     of_label = "" if comparison.label == MEAN else f"{comparison.label}: "
     return of_label + _finding(comparison)
 
@@ -29,21 +40,19 @@ def sentence(comparison: "Comparison") -> str:
 def _finding(c: "Comparison") -> str:
     noun = _NOUNS.get(c.measure, MEASURES[c.measure].title)
     pair = f"{c.first} and {c.second}"
-    if math.isnan(c.p):
-        return f"Too few cases ({c.cases}) to tell {pair} apart in {noun}: at least {FEWEST_CASES} are needed."
+    if c.verdict == "too few cases":
+        if math.isnan(c.p):
+            return f"Too few cases ({c.cases}) to tell {pair} apart in {noun}: at least {FEWEST_CASES} are needed."
+        return f"Too few of the {c.cases} cases differ ({c.cases - c.ties}) to tell {pair} apart in {noun}."
     if c.ties == c.cases:
         return f"No evidence of a difference in {noun} between {pair}: they tie in all {c.cases} cases."
-    if math.isnan(c.low):
-        return f"Too few of the {c.cases} cases differ ({c.cases - c.ties}) to tell {pair} apart in {noun}."
-
-    tested, excluded = c.p_holm < SIGNIFICANT, c.low > 0 or c.high < 0
-    agree = c.difference * c.rank_biserial > 0
-    if tested and excluded and agree:
+    if c.verdict in ("better", "worse"):
         return _claim(c, noun)
     amount, details = _figures(c, c.difference, c.low, c.high)
     evidence = f"({c.first} less {c.second}: {amount}, {details})"
-    if not tested and not excluded:
+    if c.verdict == "no evidence":
         return f"No evidence of a difference in {noun} between {pair} {evidence}."
+    tested, excluded = _signs(c)
     if tested and excluded:
         reason = "the mean speaks for one, the ranks of the cases for the other"
     elif tested:
@@ -53,11 +62,14 @@ def _finding(c: "Comparison") -> str:
     return f"Unclear whether {pair} differ in {noun}: {reason} {evidence}."
 
 
+def _signs(c: "Comparison") -> tuple[bool, bool]:
+    """Whether the test says that the two differ, and whether the interval does."""
+    return c.p_holm < SIGNIFICANT, c.low > 0 or c.high < 0
+
+
 def _claim(c: "Comparison", noun: str) -> str:
-    higher_is_better = MEASURES[c.measure].better == "higher"
-    first_is_better = (c.difference > 0) == higher_is_better
-    better, worse = (c.first, c.second) if first_is_better else (c.second, c.first)
-    comparative = "higher" if higher_is_better else "lower"
+    better, worse = (c.first, c.second) if c.verdict == "better" else (c.second, c.first)
+    comparative = "higher" if MEASURES[c.measure].better == "higher" else "lower"
     if c.difference > 0:
         amount, details = _figures(c, c.difference, c.low, c.high)
     else:

@@ -31,20 +31,30 @@ REVERSED = {"difference": -0.02, "low": -0.03, "high": -0.01, "rank_biserial": -
 )  # fmt: skip
 def test_the_verdict_is_the_sentences(changes, verdict):
     comparison = replace(SURE, **changes)
-    assert Pair.of(comparison).verdict == verdict
+    assert Pair(comparison).verdict == comparison.verdict == verdict
     found = comparison.sentence
     words = {"no evidence": "No evidence", "unclear": "Unclear", "too few cases": "Too few"}
     assert found.startswith(words.get(verdict, "new has" if verdict == "better" else "old has"))
 
 
 def test_texts():
-    assert Pair.of(SURE).texts == ("+0.0200", "+0.0100 to +0.0300", "18 / 0 / 2", "0.002", "20")
+    assert Pair(SURE).texts == ("+0.0200", "+0.0100 to +0.0300", "18 / 0 / 2", "0.002", "20")
     few = replace(SURE, p=math.nan, p_holm=math.nan, low=math.nan, high=math.nan)
-    assert Pair.of(few).texts[1:4] == ("–", "18 / 0 / 2", "–")
+    assert Pair(few).texts[1:4] == ("–", "18 / 0 / 2", "–")
 
 
 def pair(name, verdict, cases=20):
-    return Pair(replace(SURE, first=name, cases=cases), verdict)
+    """A pair with that verdict, a difference of 0.02 in any case."""
+    changes = {
+        "better": {},
+        "worse": {"measure": "hd95"},
+        "no evidence": {"low": -0.01, "p_holm": 0.3},
+        "unclear": {"low": -0.01},
+        "too few cases": {"p": math.nan, "p_holm": math.nan, "low": math.nan, "high": math.nan},
+    }
+    found = Pair(replace(SURE, first=name, cases=cases, **changes[verdict]))
+    assert found.verdict == verdict
+    return found
 
 
 @pytest.mark.parametrize(
@@ -53,7 +63,7 @@ def pair(name, verdict, cases=20):
         ([pair("A", "better")], "On 20 test cases, A (+0.0200) reaches a higher Dice than old."),
         (
             [pair("A", "better"), pair("B", "no evidence"), pair("C", "better"), pair("D", "worse", 19)],
-            "On 19 to 20 test cases, A (+0.0200) and C (+0.0200) reach a higher Dice than old; D (+0.0200) reaches a "
+            "On 19 to 20 test cases, A (+0.0200) and C (+0.0200) reach a higher Dice than old; D (+0.02) reaches a "
             "lower Dice than it; there is no evidence of a difference from it for B (+0.0200).",
         ),
         ([pair("A", "too few cases", 1)], "On 1 test case, there are too few cases to tell A (+0.0200) from old."),
