@@ -2,7 +2,8 @@
 
 Which interval? Of 100 simulated benchmarks of n cases, those whose interval held the true mean difference; 95 are
 promised (`python -m benchmarks.statistics_coverage`, which says what the differences are; 2000 simulations, so that
-one figure is certain to about 1). Where the interval has no end it holds everything; "none" counts those.
+one figure is certain to about 1). An interval without an end counts as one that held; "none" says how many of the 100
+had no end.
 
     differences       method          n = 6   n = 10   n = 20   n = 50  n = 131
     normal            percentile       85.5     90.8     93.1     93.9     94.6

@@ -1,4 +1,3 @@
-import gc
 import math
 from dataclasses import astuple
 from itertools import product
@@ -204,15 +203,6 @@ def test_interval_of_a_ratio_is_one_of_ratios():
     assert -1 <= found.low <= found.difference <= found.high <= 1
 
 
-@pytest.fixture
-def quick_collection():
-    """Statsmodels collects garbage at every call; what is imported by now is none."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.mark.usefixtures("quick_collection")
 def test_equal_models_are_seldom_said_to_differ():
     """Six equal models on the same scans: at most 5 % of the benchmarks claim anything; without Holm a third would."""
     generator, simulations = np.random.default_rng(20), 120
@@ -223,7 +213,6 @@ def test_equal_models_are_seldom_said_to_differ():
     assert sum(any(c.p < 0.05 for c in family) for family in families) > allowed
 
 
-@pytest.mark.usefixtures("quick_collection")
 def test_a_true_shift_is_found():
     """0.04 Dice over 60 scans, scan to scan noise 0.03 in each model, none missed."""
     generator = np.random.default_rng(5)

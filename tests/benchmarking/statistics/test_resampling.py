@@ -57,6 +57,8 @@ def test_equal_values_have_a_point_and_one_deviant_no_end():
         ("normal", 50, 0.95),
         ("skewed", 10, 0.93),
         ("skewed", 50, 0.94),
+        ("very_skewed", 10, 0.88),
+        ("very_skewed", 50, 0.92),
         ("zero_inflated", 20, 0.95),
         ("zeros_and_gains", 10, 0.95),
         ("heavy_tailed", 10, 0.95),
