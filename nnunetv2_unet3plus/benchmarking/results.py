@@ -24,32 +24,47 @@ class Measure:
     meaning: str
 
 
+_SHOWN = "Shown and compared over the scans whose reference holds the class; results.csv has"
 MEASURES = {
-    "dice": Measure("Dice", "", "higher", "2 TP / (2 TP + FP + FN). Not counted where both masks are empty."),
-    "iou": Measure("IoU", "", "higher", "TP / (TP + FP + FN). Not counted where both masks are empty."),
+    "dice": Measure(
+        "Dice",
+        "",
+        "higher",
+        f"2 TP / (2 TP + FP + FN). {_SHOWN} nnU-Net's figure of every scan, none where both masks are empty.",
+    ),
+    "iou": Measure(
+        "IoU",
+        "",
+        "higher",
+        f"TP / (TP + FP + FN). {_SHOWN} nnU-Net's figure of every scan, none where both masks are empty.",
+    ),
     "hd95": Measure(
         "HD95",
         "mm",
         "lower",
         "The larger of the two 95th percentiles of the distances from one mask's surface to the other's. The scan's "
-        "diagonal where one mask is empty, not counted where both are.",
+        f"diagonal where one mask is empty. {_SHOWN} every scan's, none where both masks are empty.",
     ),
     "surface_dice": Measure(
         "Surface Dice 2 mm",
         "",
         "higher",
-        "Share of both surfaces that lies within 2 mm of the other. 0 where one mask is empty, not counted where both "
-        "are.",
+        f"Share of both surfaces that lies within 2 mm of the other. 0 where one mask is empty. {_SHOWN} every scan's, "
+        "none where both masks are empty.",
     ),
     "volume_error": Measure("Volume error", "ml", "zero", "Predicted volume less reference volume."),
     "false_positive_scan": Measure(
-        "False positives, scans without", "ml", "lower", "Predicted volume in a scan whose reference is empty."
+        "False positives, scans without",
+        "ml",
+        "lower",
+        "Predicted volume in a scan whose reference is empty: this, and not Dice or a distance, judges those scans.",
     ),
     "false_positive_slices": Measure(
         "False positives, slices without",
         "ml",
         "lower",
-        "Predicted volume in those axial slices of a scan where the reference is empty.",
+        "Predicted volume in those axial slices of a scan where the reference is empty, scans without the class "
+        "included.",
     ),
 }
 """The columns of `Benchmark.cases` that hold figures, in the order in which they are shown."""

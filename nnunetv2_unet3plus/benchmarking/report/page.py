@@ -7,6 +7,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from nnunetv2_unet3plus.benchmarking.counted import counted
 from nnunetv2_unet3plus.benchmarking.report import names, pictures, published, summary, svg
 from nnunetv2_unet3plus.benchmarking.report.comparisons import COMPARED, PRIMARY, Statistics, answer, statistics
 from nnunetv2_unet3plus.benchmarking.report.drawings import Drawing, boxes, curves, scatters
@@ -140,7 +141,7 @@ def _hardest(cases: pd.DataFrame, labels: Sequence[str]) -> list[str]:
     """The classes with the lowest mean Dice, in their own order; all if they are few."""
     if len(labels) <= MOST_CLASSES:
         return list(labels)
-    means = cases.groupby("label")[PRIMARY].mean().reindex(list(labels))
+    means = counted(cases).groupby("label")[PRIMARY].mean().reindex(list(labels))
     lowest = set(means.sort_values(kind="stable").index[:MOST_CLASSES])
     return [label for label in labels if label in lowest]
 
@@ -177,7 +178,10 @@ def _answer(benchmark: Benchmark, first: Split | None) -> str:
         return answer(primary.against_first, first.name)
     dice = list(MEASURES).index(PRIMARY) + 1
     model = first.summary.rows[0]
-    found = f"{model.model} reaches a mean Dice of {model.cells[dice].text} on {first.count} {first.name} cases."
+    cases = benchmark.cases[benchmark.cases["split"] == first.name]
+    values = summary.per_case(cases, PRIMARY).reindex(columns=[model.model])
+    number = int(values.count().iloc[0])
+    found = f"{model.model} reaches a mean Dice of {model.cells[dice].text} on {number} {first.name} cases."
     return f"{found} {primary.problem}"
 
 

@@ -48,7 +48,7 @@ class Beside:
         published: the paper's.
         model: ours; empty if no such trainer is in the benchmark.
         split: the split of our cases.
-        ours: mean over them; NaN if there is none.
+        ours: mean over those that hold the organ; NaN if there is none.
     """
 
     published: Published

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from nnunetv2_unet3plus.benchmarking.counted import OF_THE_CLASS, absent, counted
 from nnunetv2_unet3plus.benchmarking.report.tables import (
     UNKNOWN,
     Cell,
@@ -74,8 +75,13 @@ def splits_of(cases: pd.DataFrame) -> list[str]:
 
 
 def per_case(cases: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """A case's mean over its classes, undefined and infinite ones left out; a row a case, a column a model."""
-    finite = cases[measure].where(np.isfinite(cases[measure]))
+    """A case's mean over its classes, infinite values and what is not `counted` left out.
+
+    Returns:
+        A row a case, a column a model.
+    """
+    values = counted(cases)[measure]
+    finite = values.where(np.isfinite(values))
     return finite.groupby([cases["case"], cases["model"]]).mean().unstack("model").sort_index()
 
 
@@ -103,7 +109,16 @@ def accuracy(cases: pd.DataFrame, models: Sequence[Model]) -> Table:
         if means.isna().any():
             unknown.append(measure.title)
     notes = (f"{UNKNOWN} {_listed(unknown)}: no case has a value.",) if unknown else ()
-    return Table(tuple(columns), _rows(names, cells), notes)
+    return Table(tuple(columns), _rows(names, cells), notes + _of_fewer(cases))
+
+
+def _of_fewer(cases: pd.DataFrame) -> tuple[str, ...]:
+    """Says which columns are of fewer cases than there are."""
+    every, held = cases["case"].nunique(), cases.loc[~absent(cases), "case"].nunique()
+    if not 0 < held < every:
+        return ()
+    titles = _listed([MEASURES[measure].title for measure in OF_THE_CLASS])
+    return (f"{titles} are of {held} of the {every} cases: the others' references are empty.",)
 
 
 def costs(models: Sequence[Model]) -> Table:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import pandas as pd
 
+from nnunetv2_unet3plus.benchmarking.counted import OF_THE_CLASS, absent, counted
 from nnunetv2_unet3plus.benchmarking.results import MEASURES
 from nnunetv2_unet3plus.benchmarking.statistics.table import require_one_row_each
 
@@ -21,12 +22,13 @@ def gaps(cases: pd.DataFrame, models: Sequence[str]) -> list[str]:
 
     Returns:
         One line each: models without results, cases or classes of a case that lack in a model, classes that are in no
-        scan, infinite values, measures without a value, values that only some of the models have.
+        scan, infinite values, measures without a value, values that only some of the models have. What is not
+        `counted` is no gap: no model has it.
 
     Raises:
         ValueError: several rows of one model, case and label, or rows of several splits.
     """
-    chosen = cases[cases["model"].isin(models)]
+    chosen = counted(cases[cases["model"].isin(models)])
     require_one_row_each(chosen)
     there = [model for model in models if model in set(chosen["model"])]
     absent = [f"{model} has no results here: it is in no comparison." for model in models if model not in there]
@@ -61,7 +63,7 @@ def _missing(rows: pd.DataFrame) -> Iterator[str]:
 
 def _empty_labels(cases: pd.DataFrame) -> Iterator[str]:
     for label, part in cases.groupby("label"):
-        if part["false_positive_scan"].notna().all():
+        if absent(part).all():
             yield (
                 f"{label} is in none of the {_cases(part['case'].nunique())}: nothing but its false positives can be "
                 "compared."
@@ -76,24 +78,22 @@ def _infinite(cases: pd.DataFrame) -> Iterator[str]:
 
 
 def _without_value(cases: pd.DataFrame, models: Sequence[str]) -> Iterator[str]:
-    counted = cases.groupby("label")[list(MEASURES)].count()
-    for label in counted.index:
-        none = [
-            title
-            for measure, title in _titles()
-            if counted.loc[label, measure] == 0 and measure not in _NEEDS_ABSENCE  # nothing lacks if all scans hold it
-        ]
+    known = cases.groupby("label")[list(MEASURES)].count()
+    for label, part in cases.groupby("label"):
+        # nothing lacks if all scans hold the class, or if none does, which `_empty_labels` says
+        expected = _NEEDS_ABSENCE + (OF_THE_CLASS if absent(part).all() else ())
+        none = [title for measure, title in _titles() if known.loc[label, measure] == 0 and measure not in expected]
         if none:
             yield f"{label} has no value in any case, hence no comparison, of: {'; '.join(none)}."
     by_model = cases.groupby("model")[list(MEASURES)].count()
     for model in models:
-        none = [title for measure, title in _titles() if by_model.loc[model, measure] == 0 < counted[measure].sum()]
+        none = [title for measure, title in _titles() if by_model.loc[model, measure] == 0 < known[measure].sum()]
         if none:
             yield f"{model} has no value in any case, hence no comparison, of: {'; '.join(none)}."
 
 
 def _of_some_models(cases: pd.DataFrame, rows: pd.DataFrame) -> Iterator[str]:
-    """Lines for values that a model has not in a case in which another has, such as Dice where both masks are empty."""
+    """Lines for values that a model has not in a case in which another has."""
     lacking: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
     for measure, title in _titles():
         known = cases.pivot(index=["label", "case"], columns="model", values=measure).reindex(rows.index).notna()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from nnunetv2_unet3plus.benchmarking.counted import counted
 from nnunetv2_unet3plus.benchmarking.results import MEASURES
 
 MEAN = "mean"
@@ -44,8 +45,8 @@ def case_values(
         labels: Classes.
 
     Returns:
-        `MEAN` and every label -> values of shape (cases, models), cases sorted by name; NaN where a value is missing
-        or infinite. A model without a single value has no say in which labels `MEAN` is taken over.
+        `MEAN` and every label -> values of shape (cases, models), cases sorted by name; NaN where a value is missing,
+        infinite, or not `counted`. A model without a single value has no say in which labels `MEAN` is taken over.
 
     Raises:
         ValueError: several rows of one model, case and label, rows of several splits, or a label named as `MEAN`.
@@ -54,7 +55,7 @@ def case_values(
         raise ValueError(f"a class cannot be called {MEAN!r} here: that is the mean over the classes")
     chosen = cases[cases["model"].isin(models) & cases["label"].isin(labels)]
     require_one_row_each(chosen)
-    wide = chosen.pivot(index=["label", "case"], columns="model", values=measure)
+    wide = counted(chosen).pivot(index=["label", "case"], columns="model", values=measure)
     wide = wide.reindex(columns=list(models)).astype(float).sort_index()
     wide = wide.where(np.isfinite(wide))
     if MEASURES[measure].better == "zero":

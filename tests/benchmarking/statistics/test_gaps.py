@@ -51,10 +51,11 @@ def test_label_that_lacks_in_a_case():
 
 
 def test_label_in_no_scan():
+    """Said once, and that its Dice lacks follows."""
     cases = complete(A=[0.0, NAN], B=[NAN, NAN]).assign(false_positive_scan=[3.0, 0.0, 0.0, 0.0])
-    assert (
-        lines(cases, "A", "B")[0] == "liver is in none of the 2 cases: nothing but its false positives can be compared."
-    )
+    assert lines(cases, "A", "B") == [
+        "liver is in none of the 2 cases: nothing but its false positives can be compared."
+    ]
 
 
 def test_infinite_values():
@@ -79,13 +80,24 @@ def test_measure_without_value_in_one_model():
 
 
 def test_value_that_one_model_has_not():
-    """What predicts nothing where there is nothing has no Dice; what predicts something has one of 0."""
+    """In scans that hold the class."""
     cases = complete(A=[0.5] * 4, B=[0.6] * 4)
     cases.loc[(cases["model"] == "B") & cases["case"].isin(["c00", "c02"]), ["dice", "iou"]] = NAN
     assert lines(cases, "A", "B") == [
         "B has no value where another model has one, hence is not compared there, of liver in 2 cases (c00, c02): "
         "Dice; IoU."
     ]
+
+
+def test_what_does_not_count_is_no_gap():
+    """In c01, without liver, A predicts something, Dice 0, and B nothing, no Dice: neither counts."""
+    cases = complete(A=[0.5] * 4, B=[0.6] * 4)
+    without = cases["case"] == "c01"
+    cases.loc[without, "false_positive_scan"] = [2.0, 0.0]
+    cases.loc[without & (cases["model"] == "A"), ["dice", "iou"]] = 0.0
+    cases.loc[without & (cases["model"] == "A"), "hd95"] = math.inf
+    cases.loc[without & (cases["model"] == "B"), ["dice", "iou", "hd95", "surface_dice"]] = NAN
+    assert lines(cases, "A", "B") == []
 
 
 def test_repeated_rows_are_refused():
