@@ -80,7 +80,7 @@ class Fold:
         debug = read_or_none(self.folder / "debug.json") or {}
         try:
             return int(debug["num_epochs"]), int(debug["num_iterations_per_epoch"])
-        except (KeyError, ValueError):
+        except (KeyError, TypeError, ValueError):
             return None
 
     @property

@@ -1,6 +1,5 @@
 """What nnU-Net has noted down of one fold's training: curves, and how long things took."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,10 +10,9 @@ from typing import Any
 
 import torch
 
+from nnunetv2_unet3plus.benchmarking.fold import FINAL, Fold
 from nnunetv2_unet3plus.benchmarking.results import Curves
 
-CHECKPOINT = "checkpoint_final.pth"
-SETTINGS = "debug.json"
 _EVENT = re.compile(
     r"^(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?): (?P<event>predicting |Validation complete)", re.M
 )
@@ -30,15 +28,11 @@ class Training:
             two epochs, where a training was stopped and resumed, is no part of it.
         seconds_per_case: from the first validation scan to the end of the validation over their number: prediction,
             files written, nnU-Net's evaluation.
-        epochs: that were asked for.
-        iterations: training batches an epoch.
     """
 
     curves: Curves = field(default_factory=lambda: Curves([], [], []))
     seconds_per_iteration: float | None = None
     seconds_per_case: float | None = None
-    epochs: int | None = None
-    iterations: int | None = None
 
 
 def read_training(fold: Path) -> Training:
@@ -47,16 +41,13 @@ def read_training(fold: Path) -> Training:
     Args:
         fold: `.../nnUNetTrainer__nnUNetPlans__2d/fold_0`. Its checkpoint is unpickled, as nnU-Net does to predict.
     """
-    logged = _logged(fold / CHECKPOINT)
-    settings = _settings(fold / SETTINGS)
-    iterations = _whole_number(settings.get("num_iterations_per_epoch"))
+    logged = _logged(fold / FINAL)
+    _, iterations = Fold(fold).length or (None, None)
     seconds = _epoch_seconds(logged)
     return Training(
         Curves(*(_numbers(logged, name) for name in ("train_losses", "val_losses", "mean_fg_dice"))),
         median(seconds) / iterations if seconds and iterations else None,
         _seconds_per_case(sorted(fold.glob("training_log_*.txt"))),
-        _whole_number(settings.get("num_epochs")),
-        iterations,
     )
 
 
@@ -67,19 +58,6 @@ def _logged(checkpoint: Path) -> dict[str, Any]:
     except Exception:  # a damaged pickle may raise anything
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _settings(file: Path) -> dict[str, Any]:
-    """The trainer's attributes, as strings."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _whole_number(text: object) -> int | None:
-    return int(text) if isinstance(text, str) and text.isdecimal() and int(text) > 0 else None
 
 
 def _numbers(logged: dict[str, Any], name: str) -> list[float]:
