@@ -41,8 +41,12 @@ def run_benchmark(args: argparse.Namespace) -> int:
     asked.request.write(output)
     problems = list(asked.problems)
     _say(problems)  # before hours of training
-    problems += carry_out(args, asked, output)
+    failed = carry_out(args, asked, output)
+    problems += failed
     chosen = of_request(asked.request, asked.plans, asked.splits, output, problems)
+    if failed and not chosen:  # why nothing is there says more than that it is not
+        _say(failed[:-1])
+        raise UserError(failed[-1])
     return _report(chosen, output, args, problems, [], said=len(asked.problems))
 
 

@@ -92,7 +92,9 @@ def test_no_gpu_and_nothing_trained_is_one_line(folders, tmp_path, monkeypatch, 
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     options = ["-d", "900", "-c", "2d", "-f", "0", "-tr", A, "--length", "2epochs_3iters", "-o", str(tmp_path / "out")]
     assert cli.main(["benchmark", *options]) == 2
-    assert "--device cuda: PyTorch finds no GPU" in capsys.readouterr().err
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("unet3plus: error: --device cuda: PyTorch finds no GPU")
+    assert len(error.splitlines()) == 1
 
 
 def test_no_gpu_but_something_trained_is_reported(trained, tmp_path, monkeypatch, capsys):

@@ -165,7 +165,7 @@ def test_killed_ten_times(phantoms, tmp_path):
             "unet3plus", "benchmark", "-d", 501, "-c", "2d", "-f", 0, 1, "-tr", *TWO, "--length", length,
             "--device", "cpu", "-o", output, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        wait = dice.uniform(0.02, 0.3) * seconds
+        wait = dice.uniform(0.05, 0.18) * seconds
         try:
             process.wait(wait)
             print("had ended: begun anew")
