@@ -11,6 +11,7 @@ from nnunetv2_unet3plus.benchmarking.executors.local import LocalExecutor
 from nnunetv2_unet3plus.benchmarking.executors.slurm.record import Files, Record
 from nnunetv2_unet3plus.errors import UserError
 from tests.benchmarking.executors.processes import ROOT, alive, lines_of, python, wait_until
+from tests.signals import default_signals
 
 
 def test_outcomes_come_in_the_order_given_and_a_failure_ends_no_other(tmp_path):
@@ -102,7 +103,8 @@ LocalExecutor(2).run(jobs, folder / "logs")
 def test_no_job_outlives_the_command(tmp_path, number):
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", PARENT, tmp_path]
-    parent = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    parent = subprocess.Popen(command, env=env, preexec_fn=default_signals, **silent)
     files = [tmp_path / f"{name}.pid" for name in ("single", "child", "parent")]
     try:
         wait_until(lambda: all(file.exists() and file.read_text() for file in files))

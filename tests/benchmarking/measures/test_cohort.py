@@ -19,6 +19,7 @@ from nnunetv2_unet3plus.benchmarking.results import CASE_COLUMNS, MEASURES, Case
 from tests.benchmarking.measures.masks import blob
 from tests.benchmarking.measures.test_surface import pairwise_hd95
 from tests.end_to_end.nnunet import shared_data
+from tests.signals import default_signals
 
 LABELS = Labels({"tumour": (2,), "liver": (1, 2)})
 MODELS = ("nnUNetTrainer", "Net (plans/2)")
@@ -292,6 +293,7 @@ def test_stopped_in_between(sent, cache, measured, tmp_path):
         [sys.executable, "-c", SCRIPT, str(tmp_path)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stderr=subprocess.PIPE,
+        preexec_fn=default_signals,
     )
     kept = cache / "net.json"
     start = time.monotonic()

@@ -18,6 +18,7 @@ from nnunetv2_unet3plus.benchmarking.executors.slurm.record import Files, Record
 from nnunetv2_unet3plus.benchmarking.executors.slurm.submit import submit
 from nnunetv2_unet3plus.errors import UserError
 from tests.benchmarking.executors.processes import ROOT, lines_of, python, wait_until
+from tests.signals import default_signals
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("slurm_cluster")]
 POLL = 0.5
@@ -47,6 +48,7 @@ def command(jobs, logs, **options):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=default_signals,
     )
     try:
         yield process
