@@ -17,6 +17,7 @@ from nnunetv2_unet3plus.benchmarking.predict_test import is_predicted
 from nnunetv2_unet3plus.benchmarking.request import Request
 from nnunetv2_unet3plus.benchmarking.results import Benchmark, CasePair, Costs, Model
 from nnunetv2_unet3plus.benchmarking.settings import settings_of, spell_lengths
+from nnunetv2_unet3plus.errors import UserError
 
 MEASURES_FOLDER = "measures"
 
@@ -68,7 +69,7 @@ def of_folders(
         if not wanted:
             problems.append(f"{name}: no fold_0 or the like in {model.path}")
         chosen.append(Candidate(model, name, _done(wanted, name, problems)))
-    chosen = same_labels([candidate for candidate in chosen if candidate.folds], problems)
+    chosen = comparable([candidate for candidate in chosen if candidate.folds], problems)
     say_differences(chosen, remarks)
     return chosen
 
@@ -97,9 +98,13 @@ def of_request(
         problems += [f"{trainer}: fold {fold} is left out: {reason}" for fold, reason in unfit.items() if reason]
         done = _done([fold for fold in folds if not unfit[fold.name]], trainer, problems)
         if done:
-            model = ModelFolder.read(request.model_folder(trainer))
+            try:
+                model = ModelFolder.read(request.model_folder(trainer))
+            except UserError as error:
+                problems.append(f"{trainer} is left out: {error}")
+                continue
             chosen.append(Candidate(model, trainer, done, _tested(request, model, trainer, done, output, problems)))
-    return same_labels(chosen, problems)
+    return comparable(chosen, problems)
 
 
 def _done(folds: Sequence[Fold], name: str, problems: list[str]) -> list[Fold]:
@@ -166,15 +171,20 @@ def say_differences(chosen: Sequence[Candidate], remarks: list[str]) -> None:
             remarks.append(f"{candidate.name} was trained for {spelled[0]}, {first.name} for {spelled[1]}")
 
 
-def same_labels(chosen: list[Candidate], problems: list[str]) -> list[Candidate]:
-    """Those whose classes are the first's; the others cannot be compared with it."""
-    kept = [candidate for candidate in chosen if candidate.model.labels == chosen[0].model.labels]
+def comparable(chosen: list[Candidate], problems: list[str]) -> list[Candidate]:
+    """Those whose dataset and classes are the first's; the others cannot be compared with it."""
+    kept = []
     for candidate in chosen:
-        if candidate not in kept:
+        model, first = candidate.model, chosen[0].model
+        if model.dataset != first.dataset:
+            problems.append(f"{candidate.name} is left out: it was trained on {model.dataset}, not on {first.dataset}")
+        elif model.labels != first.labels:
             problems.append(
-                f"{candidate.name} is left out: its classes ({', '.join(candidate.model.labels.values)}) are not "
-                f"those of {chosen[0].name} ({', '.join(chosen[0].model.labels.values)})"
+                f"{candidate.name} is left out: its classes ({', '.join(model.labels.values)}) are not "
+                f"those of {chosen[0].name} ({', '.join(first.labels.values)})"
             )
+        else:
+            kept.append(candidate)
     return kept
 
 

@@ -6,7 +6,10 @@ import zipfile
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
+
+from nnunetv2.paths import nnUNet_results
 
 RECORD = "benchmark.json"
 """In a fold's folder: how `unet3plus benchmark` trained it. Its absence says that something else did."""
@@ -90,8 +93,11 @@ class Fold:
 
         for name in self._checkpoints():
             if is_whole(self.folder / name):
-                checkpoint = torch.load(self.folder / name, map_location="cpu", mmap=True, weights_only=False)
-                return checkpoint.get("init_args", {}).get("plans")
+                try:
+                    checkpoint = torch.load(self.folder / name, map_location="cpu", mmap=True, weights_only=False)
+                    return checkpoint["init_args"]["plans"]
+                except (RuntimeError, LookupError, TypeError, EOFError, UnpicklingError, ImportError, AttributeError):
+                    return None  # a zip file, but none of nnU-Net's
         return None
 
     def _checkpoints(self) -> list[str]:
@@ -101,6 +107,11 @@ class Fold:
         """Whether the masks are those of an earlier training, as after one that was begun anew and not validated."""
         trained, validated = ((self.folder / name).stat().st_mtime for name in (FINAL, "validation/summary.json"))
         return validated < trained - SECONDS_OF_COPYING
+
+
+def model_folder(dataset: str, trainer: str, plans: str, configuration: str) -> Path:
+    """Where nnU-Net keeps a trainer's results."""
+    return Path(nnUNet_results) / dataset / f"{trainer}__{plans}__{configuration}"
 
 
 def is_whole(checkpoint: Path) -> bool:

@@ -5,9 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunetv2.paths import nnUNet_results
-
-from nnunetv2_unet3plus.benchmarking.fold import Fold
+from nnunetv2_unet3plus.benchmarking.fold import Fold, model_folder
 from nnunetv2_unet3plus.conversion.atomic import write_text
 from nnunetv2_unet3plus.errors import UserError
 from nnunetv2_unet3plus.json_files import read_object
@@ -48,7 +46,7 @@ class Request:
 
     def model_folder(self, trainer: str) -> Path:
         """Where nnU-Net keeps a trainer's results."""
-        return Path(nnUNet_results) / self.dataset / f"{trainer}__{self.plans}__{self.configuration}"
+        return model_folder(self.dataset, trainer, self.plans, self.configuration)
 
     def fold(self, trainer: str, fold: str) -> Fold:
         """One fold of a trainer."""

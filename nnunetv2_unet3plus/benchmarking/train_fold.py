@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
+from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.run.run_training import get_trainer_from_args
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunetv2_unet3plus.benchmarking.costs.energy import GpuEnergy
-from nnunetv2_unet3plus.benchmarking.fold import FINAL, RECORD, Fold, State, digest
+from nnunetv2_unet3plus.benchmarking.fold import FINAL, RECORD, Fold, State, digest, model_folder
 from nnunetv2_unet3plus.conversion.atomic import write_text
 from nnunetv2_unet3plus.errors import UserError
 from nnunetv2_unet3plus.trainers.training_length import CHECKPOINTS_PER_TRAINING
@@ -48,7 +48,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda", choices=("cpu", "cuda", "mps"))
     args = parser.parse_args()
-    fold = Fold(fold_folder(args.dataset, args.trainer, args.plans, args.configuration, args.fold))
+    model = model_folder(args.dataset, args.trainer, args.plans, args.configuration)
+    fold = Fold(model / f"fold_{args.fold}")
     try:
         with only_one_at_a_time(fold.folder):
             train_and_validate(args, fold)
@@ -56,11 +57,6 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     return 0
-
-
-def fold_folder(dataset: str, trainer: str, plans: str, configuration: str, fold: str) -> Path:
-    """Where nnU-Net keeps it."""
-    return Path(nnUNet_results) / dataset / f"{trainer}__{plans}__{configuration}" / f"fold_{fold}"
 
 
 @contextmanager

@@ -137,6 +137,27 @@ def test_other_classes_cannot_be_compared(folders, tmp_path):
     assert f"{B} is left out: its classes (kidney) are not those of {A} (liver, tumour)" in problems
 
 
+def test_another_dataset_cannot_be_compared(folders, tmp_path):
+    folders.train(A, 0)
+    folders.train(B, 0, plans=folders.plans | {"dataset_name": "Dataset901_Other"})
+    problems = []
+    chosen = of_folders([ModelFolder.read(folders.model(name)) for name in (A, B)], None, problems, [])
+    assert [candidate.model.trainer for candidate in chosen] == [A]
+    assert len(problems) == 1
+    assert "was trained on Dataset901_Other, not on Dataset900_Phantom" in problems[0]
+
+
+def test_a_model_folder_without_its_files_does_not_cost_the_others(folders, tmp_path):
+    train_all(folders)
+    (folders.model(B) / "dataset.json").unlink()
+    (folders.model(B) / "plans.json").unlink()
+    request = Request(DATASET, "2d", "nnUNetPlans", ("0",), (A, B), epochs=2, iterations=3, seed=0)
+    problems = []
+    chosen = of_request(request, folders.plans, [], tmp_path / "out", problems)
+    assert [candidate.name for candidate in chosen] == [A]
+    assert f"{B} is left out: " in problems[0]
+
+
 def test_a_moved_results_folder(folders, tmp_path):
     """summary.json holds the paths of the day it was written."""
     train_all(folders)

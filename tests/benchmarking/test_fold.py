@@ -1,9 +1,10 @@
 import json
 import os
+import zipfile
 
 import pytest
 
-from nnunetv2_unet3plus.benchmarking.fold import Fold, State
+from nnunetv2_unet3plus.benchmarking.fold import Fold, State, model_folder
 
 
 def test_a_fold_nobody_began(tmp_path):
@@ -49,6 +50,17 @@ def test_masks_whose_checkpoints_are_gone_can_be_measured(folders):
     (fold.folder / "checkpoint_final.pth").unlink()
     assert fold.state is State.DONE
     assert not fold.can_predict
+
+
+def test_where_nnunet_keeps_a_model(folders):
+    assert model_folder("Dataset900_Phantom", "nnUNetTrainer", "nnUNetPlans", "2d") == folders.model("nnUNetTrainer")
+
+
+def test_a_zip_file_that_is_no_checkpoint_has_no_plans(folders):
+    fold = Fold(folders.train("nnUNetTrainer", 1))
+    with zipfile.ZipFile(fold.folder / "checkpoint_final.pth", "w") as archive:
+        archive.writestr("holiday.txt", "beach")
+    assert fold.plans is None
 
 
 def test_half_a_checkpoint_is_none(folders):

@@ -10,7 +10,6 @@ import torch
 from nnunetv2_unet3plus.benchmarking.fold import Fold, digest
 from nnunetv2_unet3plus.benchmarking.train_fold import (
     begin,
-    fold_folder,
     only_one_at_a_time,
     safe_and_repeatable,
     seed_everything,
@@ -142,8 +141,3 @@ def test_going_on_where_it_cannot_be_repeated_is_told(folders, tmp_path, monkeyp
     fold = Fold(tmp_path)
     assert begin(fold, asked(), in_one_go=True)["repeatable"]
     assert not begin(fold, asked(device="cuda"), in_one_go=False)["repeatable"]
-
-
-def test_where_nnunet_keeps_a_fold(folders):
-    expected = folders.model("nnUNetTrainer") / "fold_3"
-    assert fold_folder("Dataset900_Phantom", "nnUNetTrainer", "nnUNetPlans", "2d", "3") == expected
