@@ -13,6 +13,7 @@ PyTorch has this form on CUDA (cuDNN), not on the CPU.
 
 from collections.abc import Iterator
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import torch
@@ -54,13 +55,13 @@ def winograd_pays(x: Tensor, weight: Tensor) -> bool:
 
 @lru_cache
 def minimal_filtering(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """The matrices of F(4 x 4, 3 x 3), which act on flattened tiles (Toom-Cook at `POINTS` and infinity).
+    """The matrices of F(4, 3), which act on each axis of a tile (Toom-Cook at `POINTS` and infinity).
 
     Args:
         dtype: of the result; computed in float64.
 
     Returns:
-        Of the input tile ``(36, 36)``, of the kernel ``(36, 9)``, and of the output tile ``(16, 36)``.
+        Of the input ``(6, 6)``, of the kernel ``(6, 3)``, and of the output ``(4, 6)``.
     """
     # what prediction has made, training may use, and what a network on another device has made, one on the CPU
     with torch.inference_mode(False), torch.device("cpu"):
@@ -73,7 +74,7 @@ def minimal_filtering(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         of_kernel = functional.pad(_powers(points, KERNEL_SIDE) / apart.prod(1), (0, 1))
         of_output = functional.pad(_powers(points, OUTPUT_SIDE), (0, 1))
         of_kernel[-1, -1] = of_output[-1, -1] = 1  # infinity sees the highest power alone
-        return tuple(torch.kron(m, m).to(dtype) for m in (of_input, of_kernel.T, of_output))  # type: ignore[return-value]
+        return of_input.to(dtype), of_kernel.T.to(dtype), of_output.to(dtype)
 
 
 def _powers(points: Tensor, count: int) -> Tensor:
@@ -86,6 +87,56 @@ def _polynomial(roots: tuple[float, ...]) -> Tensor:
     for root in roots:
         coefficients = functional.pad(coefficients, (1, 0)) - root * functional.pad(coefficients, (0, 1))
     return coefficients
+
+
+class _Workspace:
+    """Memory for what is computed strip by strip: asked for once and used by turns, it stays in the cache."""
+
+    def __init__(self, like: Tensor) -> None:
+        """For tensors of the type and device of another."""
+        self._like = like
+        self._buffers: dict[str, Tensor] = {}
+
+    def tensor(self, name: str, *shape: int) -> Tensor:
+        """A contiguous tensor of this shape; the next of this name overwrites it."""
+        size = prod(shape)
+        if name not in self._buffers or self._buffers[name].numel() < size:
+            self._buffers[name] = self._like.new_empty(size)
+        return self._buffers[name][:size].view(shape)
+
+    def transform(self, tiles: Tensor, matrix: Tensor, name: str) -> Tensor:
+        """Multiply both axes of tiles ``(n * n, values)`` by a matrix ``(m, n)``: ``(m * m, values)``.
+
+        One axis after the other: their Kronecker product would be one matrix product, but several times the work.
+        """
+        (m, n), values = matrix.shape, tiles.shape[1]
+        half = self.tensor("half", n, m, values)
+        torch.bmm(matrix.expand(n, m, n), tiles.view(n, n, values), out=half)
+        whole = self.tensor(name, m, m * values)  # in place of the tiles, where their name is the same
+        return torch.mm(matrix, half.view(n, m * values), out=whole).view(m * m, values)
+
+    def tiles(self, image: Tensor, start: int, stop: int, side: int, name: str) -> Tensor:
+        """The tiles of some rows of tiles, one every four pixels, zeros beyond the border.
+
+        Args:
+            image: of shape ``(C, H, W)``.
+            start: first row of tiles.
+            stop: last row of tiles, exclusive.
+            side: 4 for tiles beside each other, 6 for tiles that overlap by a pixel on each side.
+            name: of the memory they are written to.
+
+        Returns:
+            Of shape ``(side * side, tiles * C)``.
+        """
+        border, columns = (side - OUTPUT_SIDE) // 2, _tile_grid(image)[1]
+        channels, height, width = image.shape
+        top, bottom = start * OUTPUT_SIDE - border, stop * OUTPUT_SIDE + border
+        strip = self.tensor("strip", bottom - top, columns * OUTPUT_SIDE + 2 * border, channels).zero_()
+        first, last = max(top, 0), min(bottom, height)
+        strip[first - top : last - top, border : border + width] = image.permute(1, 2, 0)[first:last]
+        tiles = self.tensor(name, side, side, stop - start, columns, channels)
+        tiles.copy_(strip.unfold(0, side, OUTPUT_SIDE).unfold(1, side, OUTPUT_SIDE).permute(3, 4, 0, 1, 2))
+        return tiles.view(side * side, -1)
 
 
 def _tile_grid(x: Tensor) -> tuple[int, int]:
@@ -102,26 +153,17 @@ def _strips(x: Tensor) -> Iterator[tuple[int, int, int]]:
             yield sample, start, min(start + step, rows)
 
 
-def _tiles(image: Tensor, start: int, stop: int, side: int) -> Tensor:
-    """The tiles of some rows of tiles, one every four pixels, zeros beyond the border.
-
-    Args:
-        image: of shape ``(C, H, W)``.
-        start: first row of tiles.
-        stop: last row of tiles, exclusive.
-        side: 4 for tiles beside each other, 6 for tiles that overlap by a pixel on each side.
-
-    Returns:
-        Of shape ``(side * side, tiles * C)``.
-    """
-    border = (side - OUTPUT_SIDE) // 2
-    height, width = image.shape[1:]
-    top, bottom = start * OUTPUT_SIDE - border, stop * OUTPUT_SIDE + border
-    right = _tile_grid(image)[1] * OUTPUT_SIDE + border - width
-    strip = image.permute(1, 2, 0)[max(top, 0) : bottom]
-    strip = functional.pad(strip, (0, 0, border, right, max(-top, 0), max(bottom - height, 0)))
-    tiles = strip.unfold(0, side, OUTPUT_SIDE).unfold(1, side, OUTPUT_SIDE)
-    return tiles.permute(3, 4, 0, 1, 2).reshape(side * side, -1)
+def _write(rows: Tensor, strip: Tensor, bias: Tensor | None, work: _Workspace) -> None:
+    """Write rows of an image ``(h, W, O)`` from their tiles ``(rows of tiles, 4, columns, 4, O)``."""
+    tiles, side, columns, _, channels = strip.shape
+    if rows.shape[:2] == (tiles * side, columns * side):
+        out = rows.view(strip.shape)
+        out.copy_(strip) if bias is None else torch.add(strip, bias, out=out)
+        return
+    whole = work.tensor("half", *strip.shape).copy_(strip).view(tiles * side, columns * side, channels)
+    rows.copy_(whole[: rows.shape[0], : rows.shape[1]])
+    if bias is not None:
+        rows += bias
 
 
 def _without_autocast() -> torch.autocast:
@@ -143,20 +185,18 @@ def winograd_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         Map of shape `(B, O, H, W)` in channels-last format.
     """
     of_input, of_kernel, of_output = minimal_filtering(x.dtype)
-    products, side = len(of_input), OUTPUT_SIDE
+    side, products, work = OUTPUT_SIDE, INPUT_SIDE**2, _Workspace(x)
     out_channels, in_channels = weight.shape[:2]
-    kernels = of_kernel @ weight.permute(2, 3, 1, 0).reshape(len(of_kernel.T), -1)
+    kernels = work.transform(weight.permute(2, 3, 1, 0).reshape(KERNEL_SIDE**2, -1), of_kernel, "kernels")
     kernels = kernels.view(products, in_channels, out_channels)
     out = x.new_empty(x.shape[0], *x.shape[2:], out_channels)
     for sample, start, stop in _strips(x):
-        tiles = of_input @ _tiles(x[sample], start, stop, INPUT_SIDE)
-        tiles = torch.bmm(tiles.view(products, -1, in_channels), kernels)
-        tiles = (of_output @ tiles.view(products, -1)).view(side, side, stop - start, -1, out_channels)
-        strip = tiles.permute(2, 0, 3, 1, 4).flatten(2, 3).flatten(0, 1)
-        rows = out[sample, start * side : stop * side]
-        rows.copy_(strip[: rows.shape[0], : rows.shape[1]])
-        if bias is not None:
-            rows += bias
+        inputs = work.transform(work.tiles(x[sample], start, stop, INPUT_SIDE, "inputs"), of_input, "inputs")
+        inputs = inputs.view(products, -1, in_channels)
+        outputs = torch.bmm(inputs, kernels, out=work.tensor("outputs", products, inputs.shape[1], out_channels))
+        strip = work.transform(outputs.view(products, -1), of_output, "outputs")
+        strip = strip.view(side, side, stop - start, -1, out_channels).permute(2, 0, 3, 1, 4)
+        _write(out[sample, start * side : stop * side], strip, bias, work)
     return out.permute(0, 3, 1, 2)
 
 
@@ -165,13 +205,14 @@ def winograd_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     """The gradient of the weight, `(O, C, 3, 3)`, from the input `(B, C, H, W)` and the gradient of the output."""
     of_input, of_kernel, of_output = minimal_filtering(x.dtype)
-    products, in_channels, out_channels = len(of_input), x.shape[1], grad.shape[1]
+    products, in_channels, out_channels, work = INPUT_SIDE**2, x.shape[1], grad.shape[1], _Workspace(x)
     kernels = x.new_zeros(products, in_channels, out_channels)
     for sample, start, stop in _strips(x):
-        inputs = (of_input @ _tiles(x[sample], start, stop, INPUT_SIDE)).view(products, -1, in_channels)
-        outputs = of_output.T @ _tiles(grad[sample], start, stop, OUTPUT_SIDE)
-        kernels.baddbmm_(inputs.mT, outputs.view(products, -1, out_channels))
-    weight = (of_kernel.T @ kernels.view(products, -1)).view(KERNEL_SIDE, KERNEL_SIDE, in_channels, out_channels)
+        inputs = work.transform(work.tiles(x[sample], start, stop, INPUT_SIDE, "inputs"), of_input, "inputs")
+        outputs = work.transform(work.tiles(grad[sample], start, stop, OUTPUT_SIDE, "outputs"), of_output.T, "outputs")
+        kernels.baddbmm_(inputs.view(products, -1, in_channels).mT, outputs.view(products, -1, out_channels))
+    weight = work.transform(kernels.view(products, -1), of_kernel.T, "weight")
+    weight = weight.view(KERNEL_SIDE, KERNEL_SIDE, in_channels, out_channels)
     return weight.permute(3, 2, 0, 1).contiguous()
 
 

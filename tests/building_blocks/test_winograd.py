@@ -81,9 +81,9 @@ def test_matrices_make_any_tile():
     """y = A ((G g) * (B d)) is the valid convolution of a tile, an identity in g and d."""
     of_input, of_kernel, of_output = minimal_filtering(torch.float64)
     tile, kernel = torch.randn(6, 6, dtype=torch.float64), torch.randn(3, 3, dtype=torch.float64)
-    ours = of_output @ ((of_kernel @ kernel.flatten()) * (of_input @ tile.flatten()))
+    ours = of_output @ ((of_kernel @ kernel @ of_kernel.T) * (of_input @ tile @ of_input.T)) @ of_output.T
     plain = functional.conv2d(tile[None, None], kernel[None, None])
-    torch.testing.assert_close(ours.view(4, 4), plain[0, 0], rtol=0, atol=1e-12)
+    torch.testing.assert_close(ours, plain[0, 0], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("positive", [False, True])  # activations after a ReLU do not cancel
