@@ -2,7 +2,8 @@
 
 Every map is brought to the stage's grid first, pooled or interpolated at once; every branch is conv - norm - nonlin of
 its own; then concatenation and fusion (Huang et al., ICASSP 2020, eq. 1). Parameters carry the names of
-``FullScaleDecoder``, so one state dict fits both.
+``FullScaleDecoder``, so one state dict fits both. The blocks taken over from our networks are PyTorch's own operators
+here: they recompute nothing outside ``recomputing``.
 """
 
 from copy import deepcopy
@@ -19,7 +20,6 @@ class TextbookUNet3Plus(nn.Module):
         super().__init__()
         self.encoder = deepcopy(network.encoder)
         self.decoder = TextbookDecoder(network)
-        self.to(memory_format=torch.contiguous_format)  # PyTorch's default, whatever the network has chosen
 
     def forward(self, x):
         return self.decoder(self.encoder(x))
@@ -52,7 +52,7 @@ class TextbookStage(nn.Module):
         self.encoder_branches = deepcopy(stage.encoder_branches)
         self.decoder_branches = nn.ModuleList(plain_conv(conv) for conv in stage.decoder_branches)
         self.norm = deepcopy(stage.norm)
-        self.nonlin = deepcopy(stage.nonlin)
+        self.nonlin = getattr(self.norm, "nonlin", deepcopy(stage.nonlin))
         self.fusion = deepcopy(stage.fusion)
         self.fusion.conv = self.fusion.all_modules[0] = plain_conv(stage.fusion.conv)
 

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from dynamic_network_architectures.architectures.abstract_arch import AbstractDynamicNetworkArchitectures
 from dynamic_network_architectures.building_blocks.helper import convert_conv_op_to_dim
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He, init_last_bn_before_add_to_0
 from torch import Tensor, nn
 
 from nnunetv2_unet3plus.building_blocks.plan_encoder import encoder_feature_map_size, plan_encoder
+from nnunetv2_unet3plus.building_blocks.norm_nonlin import channels_last, has_slow_norm, join_blocks
+from nnunetv2_unet3plus.building_blocks.recompute import recomputing
 from nnunetv2_unet3plus.errors import ConfigurationError
 
 _PER_STAGE = (
@@ -36,7 +39,13 @@ class EncoderDecoderNetwork(AbstractDynamicNetworkArchitectures):
     key_to_encoder = "encoder.stages"
 
     def __init__(
-        self, input_channels: int, nonlin_first: bool = False, kept_level: int | None = None, **plan: Any
+        self,
+        input_channels: int,
+        nonlin_first: bool = False,
+        kept_level: int | None = None,
+        *,
+        recompute: bool = True,
+        **plan: Any,
     ) -> None:
         """Build the encoder.
 
@@ -45,6 +54,8 @@ class EncoderDecoderNetwork(AbstractDynamicNetworkArchitectures):
             nonlin_first: conv - nonlin - norm instead of conv - norm - nonlin.
             kept_level: build this many stages beyond the first alone; None for all. Where a network can do without
                 the others its constructor has it as ``prune_level``.
+            recompute: compute normalised, activated and concatenated maps again for the backward pass instead of
+                keeping them: the same gradients from less than half the memory.
             **plan: what a plans file says about the encoder, see `plan_encoder`.
 
         Raises:
@@ -57,6 +68,8 @@ class EncoderDecoderNetwork(AbstractDynamicNetworkArchitectures):
             )
         plan = first_stages(self.topology(plan), kept_level)
         self.encoder = self.build_encoder(input_channels, nonlin_first=nonlin_first, **plan)
+        self.recompute = recompute
+        join_blocks(self.encoder)
         self.key_to_stem = "encoder.stem" if hasattr(self.encoder, "stem") else "encoder.stages.0"
         self.keys_to_in_proj = _names_of_first_conv(self.encoder)
 
@@ -79,6 +92,15 @@ class EncoderDecoderNetwork(AbstractDynamicNetworkArchitectures):
         Returns:
             Logits ``(B, num_classes, *size)``; with deep supervision a list of every head's logits, these first.
         """
+        if torch.compiler.is_compiling() or torch.jit.is_tracing() or not self.recompute:
+            return self.segment(x)
+        if x.device.type == "cpu" and not has_slow_norm(self):
+            x = channels_last(x)
+        with recomputing():
+            return self.segment(x)
+
+    def segment(self, x: Tensor) -> Tensor | list[Tensor]:
+        """As `forward`, whatever has to be kept for the backward pass."""
         return self.decoder(self.encoder(x))
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:

@@ -7,7 +7,6 @@ without the side heads that `deep_supervision` is about, for the input channels 
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from nnunetv2_unet3plus.architectures.unet import UNet
@@ -50,16 +49,13 @@ def unet3plus_paper(input_channels: int, num_classes: int, deep_supervision: boo
         num_classes: channels of the logits.
         deep_supervision: return the logits of all five heads.
     """
-    network = UNet3Plus(input_channels, num_classes, deep_supervision, cat_channels=64, **paper_plan(WIDE))
-    # maps follow the weights' memory format; batch norm is as fast in this one, and convolutions are faster
-    return network.to(memory_format=torch.channels_last)
+    return UNet3Plus(input_channels, num_classes, deep_supervision, cat_channels=64, **paper_plan(WIDE))
 
 
 def unet3plus_paper_cgm(input_channels: int, num_classes: int, deep_supervision: bool = True) -> UNet3PlusCGM:
     """The same with its classification gate, one a class; 26,991,687 with all heads for one class."""
     plan = paper_plan(WIDE)
-    network = UNet3PlusCGM(input_channels, num_classes, deep_supervision, regions=True, cat_channels=64, **plan)
-    return network.to(memory_format=torch.channels_last)
+    return UNet3PlusCGM(input_channels, num_classes, deep_supervision, regions=True, cat_channels=64, **plan)
 
 
 def unet3plus_paper_unet(input_channels: int, num_classes: int, deep_supervision: bool = False) -> UNet:

@@ -3,15 +3,24 @@
 Huang, H., et al.: UNet 3+: A Full-Scale Connected UNet for Medical Image Segmentation. ICASSP 2020, arXiv:2004.08790.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from torch import nn
 
 from nnunetv2_unet3plus.architectures.encoder_decoder import EncoderDecoderNetwork
-from nnunetv2_unet3plus.building_blocks.full_scale_decoder import FullScaleDecoder
+from nnunetv2_unet3plus.building_blocks.full_scale_decoder import FullScaleDecoder, FullScaleStage
 from nnunetv2_unet3plus.errors import ConfigurationError
 
 
 class UNet3Plus(EncoderDecoderNetwork):
-    """nnU-Net's encoder with the full-scale decoder of UNet 3+: one more logits a stage with deep supervision."""
+    """nnU-Net's encoder with the full-scale decoder of UNet 3+: one more logits a stage with deep supervision.
+
+    Attributes:
+        stage_class: what builds the decoder's stages.
+    """
+
+    stage_class: ClassVar[Callable[..., nn.Module]] = FullScaleStage
 
     def __init__(
         self,
@@ -41,4 +50,6 @@ class UNet3Plus(EncoderDecoderNetwork):
             raise ConfigurationError(f"cat_channels is the width of a branch, at least 1, not {cat_channels}.")
         super().__init__(input_channels, nonlin_first, **plan)
         width = cat_channels or max(1, self.encoder.output_channels[0] // 2)
-        self.decoder = FullScaleDecoder(self.encoder, num_classes, width, deep_supervision, nonlin_first)
+        self.decoder = FullScaleDecoder(
+            self.encoder, num_classes, width, deep_supervision, nonlin_first, stage_class=self.stage_class
+        )

@@ -34,7 +34,7 @@ class UNet3PlusCGM(UNet3Plus):
         self.gate = DeepestMapGate(self.encoder.conv_op, self.encoder.output_channels[-1], classes)
         self.gatings = nn.ModuleList([Gating(classes, regions, gating)])
 
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+    def segment(self, x: Tensor) -> Tensor | list[Tensor]:
         """Segment.
 
         Args:

@@ -49,7 +49,7 @@ class UNetSharpCGM(UNetSharp):
         self.guides = [self.deepest] + [branch for branch in decoder.branches if branch[0] == 0]
         self.gatings = nn.ModuleList(Gating(classes, decoder.regions, gating) for _ in self.guides)
 
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+    def segment(self, x: Tensor) -> Tensor | list[Tensor]:
         """Segment.
 
         Args:

@@ -4,7 +4,7 @@ Stage i of N fuses N maps, one from every scale: the encoder maps finer than i (
 the decoder maps coarser than i (interpolated). The deepest decoder map is the deepest encoder map.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 
 import torch
@@ -14,6 +14,7 @@ from dynamic_network_architectures.building_blocks.simple_conv_blocks import Con
 from torch import Tensor, nn
 
 from nnunetv2_unet3plus.building_blocks.max_pool import max_pool
+from nnunetv2_unet3plus.building_blocks.norm_nonlin import is_joined, join, join_blocks
 from nnunetv2_unet3plus.building_blocks.resize_conv import matching_resize_conv
 from nnunetv2_unet3plus.building_blocks.winograd import wide_conv
 
@@ -21,8 +22,7 @@ from nnunetv2_unet3plus.building_blocks.winograd import wide_conv
 class FullScaleStage(nn.Module):
     """One decoder stage: a branch conv for every scale, concatenation, norm - nonlin, and one fusing conv block.
 
-    The branches' norms act on single channels, so one norm over the concatenation is the norm of every branch; only
-    its input and the activation are kept for backward, instead of both and the concatenation.
+    The branches' norms act on single channels, so one norm over the concatenation is the norm of every branch.
     """
 
     def __init__(
@@ -54,9 +54,10 @@ class FullScaleStage(nn.Module):
         self.decoder_branches = nn.ModuleList(
             resize_conv(channels, cat_channels, kernel_size, bias=encoder.conv_bias) for channels in coarser_channels
         )
-        self.norm = encoder.norm_op(width, **(encoder.norm_op_kwargs or {})) if encoder.norm_op else nn.Identity()
+        norm = encoder.norm_op(width, **(encoder.norm_op_kwargs or {})) if encoder.norm_op else nn.Identity()
+        nonlin = encoder.nonlin(**(encoder.nonlin_kwargs or {})) if encoder.nonlin else nn.Identity()
+        self.norm, self.nonlin = (norm, nonlin) if nonlin_first else join(norm, nonlin)
         self.dropout = encoder.dropout_op(**(encoder.dropout_op_kwargs or {})) if encoder.dropout_op else nn.Identity()
-        self.nonlin = encoder.nonlin(**(encoder.nonlin_kwargs or {})) if encoder.nonlin else nn.Identity()
         self.fusion = ConvDropoutNormReLU(
             wide_conv(encoder.conv_op),
             width,
@@ -87,6 +88,8 @@ class FullScaleStage(nn.Module):
         grid = encoded[-1].shape[2:]
         branches = [conv(x) for conv, x in zip(self.encoder_branches, encoded, strict=True)]
         branches += [conv(x, grid) for conv, x in zip(self.decoder_branches, decoded, strict=True)]
+        if is_joined(self.norm) and isinstance(self.dropout, nn.Identity):
+            return self.fusion(self.nonlin(self.norm(branches)))
         x = self.dropout(torch.cat(branches, dim=1))
         return self.fusion(self.norm(self.nonlin(x)) if self.nonlin_first else self.nonlin(self.norm(x)))
 
@@ -104,6 +107,7 @@ class FullScaleDecoder(nn.Module):
         cat_channels: int,
         deep_supervision: bool,
         nonlin_first: bool = False,
+        stage_class: Callable[..., nn.Module] = FullScaleStage,
     ) -> None:
         """Build one stage for each encoder stage but the deepest.
 
@@ -113,6 +117,7 @@ class FullScaleDecoder(nn.Module):
             cat_channels: width of every branch (64 in the paper).
             deep_supervision: return the logits of all heads, or those of full resolution alone.
             nonlin_first: conv - nonlin - norm instead of conv - norm - nonlin.
+            stage_class: what builds a stage.
         """
         super().__init__()
         self.deep_supervision = deep_supervision
@@ -123,7 +128,7 @@ class FullScaleDecoder(nn.Module):
         self.head_stages = list(range(n_stages))
         self.decoded_channels = cat_channels * n_stages
         self.stages = nn.ModuleList(
-            FullScaleStage(encoder, stage, cat_channels, nonlin_first) for stage in range(n_stages - 1)
+            stage_class(encoder, stage, cat_channels, nonlin_first) for stage in range(n_stages - 1)
         )
         # nnU-Net's loader of pretrained weights knows the heads by this name and leaves them out
         head = matching_resize_conv(encoder.conv_op)  # resizes nothing here, but knows convolutions to few channels
@@ -133,6 +138,7 @@ class FullScaleDecoder(nn.Module):
         )
         # DDP waits for a gradient of every trainable parameter; without deep supervision these would never get one
         self.seg_layers[1:].requires_grad_(deep_supervision)
+        join_blocks(self)
 
     def forward(self, skips: list[Tensor]) -> Tensor | list[Tensor]:
         """Decode.

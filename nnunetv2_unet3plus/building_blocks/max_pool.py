@@ -1,11 +1,41 @@
 """Max pooling to a coarser stage's grid."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-_MAX_POOL = {2: functional.max_pool2d, 3: functional.max_pool3d}
+from nnunetv2_unet3plus.building_blocks.recompute import is_recomputing
+
+_MAX_POOL: dict[int, Any] = {2: functional.max_pool2d, 3: functional.max_pool3d}
+
+
+class _MaxPool(torch.autograd.Function):
+    """Keeps its input alone, which others keep anyway, and finds the maxima again for the backward pass.
+
+    Their indices take 64 bits each, twice the memory of the pooled map.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, stride: tuple[int, ...]) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.stride = stride
+        return _pool(x, stride)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            return torch.autograd.grad(_pool(x, ctx.stride), x, grad)[0], None
+
+
+def _pool(x: Tensor, stride: tuple[int, ...]) -> Tensor:
+    return _MAX_POOL[len(stride)](x, stride, stride, ceil_mode=True)
 
 
 def max_pool(x: Tensor, stride: Sequence[int]) -> Tensor:
@@ -20,4 +50,17 @@ def max_pool(x: Tensor, stride: Sequence[int]) -> Tensor:
     """
     if all(s == 1 for s in stride):
         return x
-    return _MAX_POOL[len(stride)](x, tuple(stride), tuple(stride), ceil_mode=True)
+    return _MaxPool.apply(x, tuple(stride)) if is_recomputing() else _pool(x, tuple(stride))
+
+
+class MaxPool(nn.Module):
+    """`max_pool` as a module."""
+
+    def __init__(self, stride: Sequence[int]) -> None:
+        """Keep the stride."""
+        super().__init__()
+        self.stride = tuple(stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool ``(B, C, *grid)``."""
+        return max_pool(x, self.stride)

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
+from nnunetv2_unet3plus.building_blocks.max_pool import MaxPool
 from nnunetv2_unet3plus.errors import ConfigurationError
 
 IntPerStage = int | Sequence[int]
@@ -124,9 +125,12 @@ def checked_topology(
 
 def let_pooling_keep_odd_rows(encoder: nn.Module) -> None:
     """Make pooling, of stages and of residual shortcuts, round sizes up as strided convs do: any input size works."""
-    for module in encoder.modules():
-        if isinstance(module, nn.AvgPool2d | nn.AvgPool3d | nn.MaxPool2d | nn.MaxPool3d):
-            module.ceil_mode = True
+    for module in list(encoder.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.AvgPool2d | nn.AvgPool3d):
+                child.ceil_mode = True
+            if isinstance(child, nn.MaxPool2d | nn.MaxPool3d):
+                module.register_module(name, MaxPool(child.stride))
 
 
 def encoder_feature_map_size(encoder: Any, input_size: Sequence[int]) -> int:

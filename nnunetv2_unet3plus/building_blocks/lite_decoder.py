@@ -1,0 +1,93 @@
+"""The decoder of UNet3PlusLite: UNet 3+'s full-scale skips with no wide convolution where the maps are large.
+
+Every stage fuses the same N maps as UNet 3+'s. What is different: a coarser map goes through conv - norm - nonlin on its
+own grid, and all coarser maps meet on the next coarser grid, where the fusing convolution takes its share of them; its
+result is interpolated and added to the share of the finer maps.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nnunetv2_unet3plus.building_blocks.norm_nonlin import is_joined, join
+from nnunetv2_unet3plus.building_blocks.resize_conv import resize
+from nnunetv2_unet3plus.building_blocks.winograd import wide_conv
+
+
+class LiteStage(nn.Module):
+    """One decoder stage; takes the arguments of `FullScaleStage` and the same maps."""
+
+    def __init__(self, encoder: Any, stage: int, cat_channels: int, nonlin_first: bool) -> None:
+        """Build the stage.
+
+        Args:
+            encoder: gives channels, kernels, norm and nonlinearity.
+            stage: the index of this stage, 0 is the finest.
+            cat_channels: width of every branch.
+            nonlin_first: conv - nonlin - norm instead of conv - norm - nonlin.
+        """
+        super().__init__()
+        n_stages = len(encoder.output_channels)
+        width = cat_channels * n_stages
+        coarser = range(stage + 1, n_stages)
+
+        def conv(channels: int, out_channels: int, grid: int, bias: bool, conv_op: Any = encoder.conv_op) -> nn.Module:
+            kernel_size = encoder.kernel_sizes[grid]
+            return conv_op(channels, out_channels, kernel_size, padding=[k // 2 for k in kernel_size], bias=bias)
+
+        def norm_and_nonlin(channels: int) -> NormAndNonlin:
+            return NormAndNonlin(encoder, channels, nonlin_first)
+
+        self.encoder_branches = nn.ModuleList(
+            conv(channels, cat_channels, stage, encoder.conv_bias)
+            for channels in encoder.output_channels[: stage + 1]
+        )
+        self.encoder_norm = norm_and_nonlin(cat_channels * (stage + 1))
+        self.decoder_branches = nn.ModuleList(
+            conv(encoder.output_channels[-1] if grid == n_stages - 1 else width, cat_channels, grid, encoder.conv_bias)
+            for grid in coarser
+        )
+        self.decoder_norms = nn.ModuleList(norm_and_nonlin(cat_channels) for _ in coarser)
+        self.fine_fusion = conv(cat_channels * (stage + 1), width, stage, encoder.conv_bias, wide_conv(encoder.conv_op))
+        self.coarse_fusion = conv(cat_channels * len(coarser), width, stage + 1, False, wide_conv(encoder.conv_op))
+        self.norm = norm_and_nonlin(width)
+
+    def forward(self, encoded: list[Tensor], decoded: list[Tensor]) -> Tensor:
+        """Fuse all scales.
+
+        Args:
+            encoded: encoder maps of this stage and the finer ones, finest first, all on this stage's grid.
+            decoded: coarser decoder maps, each ``(B, C, *own grid)``, finest first.
+
+        Returns:
+            Map of shape ``(B, N * cat_channels, *grid)``.
+        """
+        fine = self.encoder_norm([conv(x) for conv, x in zip(self.encoder_branches, encoded, strict=True)])
+        grid = decoded[0].shape[2:]
+        coarse = [
+            resize(norm([conv(x)]), grid)
+            for conv, norm, x in zip(self.decoder_branches, self.decoder_norms, decoded, strict=True)
+        ]
+        share = self.coarse_fusion(torch.cat(coarse, dim=1))
+        return self.norm([self.fine_fusion(fine) + resize(share, encoded[-1].shape[2:])])
+
+
+class NormAndNonlin(nn.Module):
+    """Dropout, norm and nonlinearity of a conv block, over one map or over several to concatenate."""
+
+    def __init__(self, encoder: Any, channels: int, nonlin_first: bool) -> None:
+        """Make them as the encoder's blocks are made."""
+        super().__init__()
+        norm = encoder.norm_op(channels, **(encoder.norm_op_kwargs or {})) if encoder.norm_op else nn.Identity()
+        nonlin = encoder.nonlin(**(encoder.nonlin_kwargs or {})) if encoder.nonlin else nn.Identity()
+        self.norm, self.nonlin = (norm, nonlin) if nonlin_first else join(norm, nonlin)
+        self.dropout = encoder.dropout_op(**(encoder.dropout_op_kwargs or {})) if encoder.dropout_op else nn.Identity()
+        self.nonlin_first = nonlin_first
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """``(B, C_k, *grid)`` of each to ``(B, sum of C_k, *grid)``."""
+        if is_joined(self.norm) and isinstance(self.dropout, nn.Identity):
+            return self.nonlin(self.norm(maps))
+        x = self.dropout(torch.cat(maps, dim=1) if len(maps) > 1 else maps[0])
+        return self.norm(self.nonlin(x)) if self.nonlin_first else self.nonlin(self.norm(x))

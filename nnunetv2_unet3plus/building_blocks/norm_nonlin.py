@@ -1,0 +1,299 @@
+"""Norm and nonlinearity in one operator that keeps its input alone, and in the memory format it is given.
+
+PyTorch's two keep a map each for the backward pass, and its instance norm copies maps in channels-last format, the one
+in which convolutions on the CPU are fastest. Both are memory-bound there: here every map is walked through in pieces
+that stay in the cache, once in the forward and twice in the backward pass.
+
+The norms of the branches of a concatenation act on single channels. So the operator takes a list of maps, too, and
+writes each to its place in the concatenation.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from nnunetv2_unet3plus.building_blocks.recompute import give_recipe, is_recomputing
+
+VALUES_PER_PIECE = 2**17  # half a MB: a few such pieces fit the second-level cache of a core
+
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def statistics(maps: Sequence[Tensor], per_sample: bool) -> tuple[Tensor, Tensor]:
+    """Mean and (biased) variance of every channel of a concatenation, each ``(B, C)``, over the batch ``(1, C)``."""
+    pairs = [_statistics(x, per_sample) for x in maps]
+    mean, variance = (torch.cat(parts, dim=1) for parts in zip(*pairs, strict=True))
+    return mean, variance
+
+
+def _statistics(x: Tensor, per_sample: bool) -> tuple[Tensor, Tensor]:
+    if x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64):  # in either format several times faster
+        samples = x.split(1) if per_sample else [x]
+        pairs = [torch.batch_norm_update_stats(sample, None, None, 0.0) for sample in samples]
+        mean, variance = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+        return mean, variance
+    dims = [axis for axis in range(x.ndim) if axis != 1 and (axis or not per_sample)]
+    variance, mean = torch.var_mean(x.to(_compute_type(x)), dims, correction=0)
+    return mean.view(-1, x.shape[1]), variance.view(-1, x.shape[1])
+
+
+def _compute_type(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def _pieces(maps: Sequence[Tensor], whole: Tensor) -> Iterator[tuple[int, int, slice, slice]]:
+    """Index of the map, sample, channels of the concatenation and rows of every piece."""
+    first = 0
+    for index, x in enumerate(maps):
+        channels = slice(first, first + x.shape[1])
+        first = channels.stop
+        rows = x[0, 0].numel()
+        step = max(1, VALUES_PER_PIECE // x.shape[1]) if _is_channels_last(whole) else rows
+        for sample in range(x.shape[0]):
+            for start in range(0, rows, step):
+                yield index, sample, channels, slice(start, min(start + step, rows))
+
+
+def _rows(x: Tensor) -> Tensor:
+    """A view ``(B, voxels, C)``."""
+    return x.movedim(1, -1).flatten(1, -2)
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return x.shape[1] == 1 or x.stride(1) == 1
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """``(B, C, *grid)`` in the memory format in which the channels of a voxel lie side by side.
+
+    Said by its strides also where there is a single channel: convolutions go by them.
+    """
+    return torch.empty_like(x, memory_format=_CHANNELS_LAST[x.ndim]).copy_(x)
+
+
+def _empty(maps: Sequence[Tensor]) -> Tensor:
+    """For the concatenation of maps, in the memory format of the first."""
+    first = maps[0]
+    shape = (first.shape[0], sum(x.shape[1] for x in maps), *first.shape[2:])
+    memory_format = _CHANNELS_LAST[first.ndim] if _is_channels_last(first) else torch.contiguous_format
+    return torch.empty(shape, dtype=first.dtype, device=first.device, memory_format=memory_format)
+
+
+def _affine(maps: Sequence[Tensor], scale: Tensor, shift: Tensor, slope: float) -> Tensor:
+    """``leaky_relu(scale * x + shift)`` of the concatenation."""
+    out = _empty(maps)
+    inputs, outputs = [_rows(x) for x in maps], _rows(out)
+    for index, sample, channels, rows in _pieces(maps, out):
+        piece, own = outputs[sample, rows, channels], min(sample, len(scale) - 1)
+        torch.addcmul(shift[own, channels], inputs[index][sample, rows], scale[own, channels], out=piece)
+        if slope != 1:
+            nn.functional.leaky_relu_(piece, slope)
+    return out
+
+
+class _NormNonlin(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, weight: Tensor, bias: Tensor, mean: Tensor, deviation: Tensor, slope: float, own: bool, *maps: Tensor
+    ) -> Tensor:
+        ctx.slope, ctx.own = slope, own
+        ctx.save_for_backward(weight, bias, mean, deviation, *maps)
+        return _affine(maps, *_scale_and_shift(weight, bias, mean, deviation), slope)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        weight, bias, mean, deviation, *maps = ctx.saved_tensors
+        scale, shift = _scale_and_shift(weight, bias, mean, deviation)
+        inverse = 1 / deviation
+        gradient_of = _GradientOfNorm(maps, grad, scale, shift, ctx.slope)
+        of_bias, of_weight = gradient_of.sums(inverse, -mean * inverse)
+        factor, offset = torch.zeros_like(scale), torch.zeros_like(scale)
+        if ctx.own:  # the statistics depend on the map
+            count = maps[0][0, 0].numel() * maps[0].shape[0] / len(scale)
+            factor = -scale * inverse * of_weight / count
+            offset = -scale * of_bias / count - factor * mean
+        of_maps = gradient_of.inputs(scale, factor, offset)
+        return (of_weight.sum(0), of_bias.sum(0), None, None, None, None, *of_maps)
+
+
+def _scale_and_shift(weight: Tensor, bias: Tensor, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
+    scale = weight / deviation
+    return scale, bias - mean * scale
+
+
+class _GradientOfNorm:
+    """The two walks through the maps of the backward pass; the norm's own output is computed again in each."""
+
+    def __init__(self, maps: Sequence[Tensor], grad: Tensor, scale: Tensor, shift: Tensor, slope: float) -> None:
+        if not _is_channels_last(maps[0]):
+            grad = grad.contiguous()
+        elif not _is_channels_last(grad):
+            grad = _empty(maps).copy_(grad)
+        self.maps, self.grad, self.scale, self.shift, self.slope = maps, grad, scale, shift, slope
+        self.input_rows, self.grad_rows = [_rows(x) for x in maps], _rows(grad)
+
+    def _walk(self) -> Iterator[tuple[int, int, slice, slice, Tensor, Tensor]]:
+        """Every piece: map, statistics' row, channels, rows, its input and the gradient of the norm's output."""
+        for index, sample, channels, rows in _pieces(self.maps, self.grad):
+            own = min(sample, len(self.scale) - 1)
+            x = self.input_rows[index][sample, rows].to(self.scale.dtype)
+            grad = self.grad_rows[sample, rows, channels].to(self.scale.dtype)
+            if self.slope != 1:
+                normed = torch.addcmul(self.shift[own, channels], x, self.scale[own, channels])
+                grad = torch.ops.aten.leaky_relu_backward(grad, normed, self.slope, False)
+            yield index, sample, channels, rows, x, grad
+
+    def sums(self, factor: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the gradient, and of the gradient times ``factor * x + offset``, for every row of the statistics."""
+        plain, weighted = torch.zeros_like(self.scale), torch.zeros_like(self.scale)
+        for _, sample, channels, _, x, grad in self._walk():
+            own = min(sample, len(self.scale) - 1)
+            plain[own, channels] += grad.sum(0)
+            weighted[own, channels] += torch.addcmul(offset[own, channels], x, factor[own, channels]).mul_(grad).sum(0)
+        return plain, weighted
+
+    def inputs(self, scale: Tensor, factor: Tensor, offset: Tensor) -> list[Tensor]:
+        """``scale * gradient + factor * x + offset`` for every map."""
+        results = [_empty([x]) for x in self.maps]
+        result_rows = [_rows(x) for x in results]
+        for index, sample, channels, rows, x, grad in self._walk():
+            own, piece = min(sample, len(scale) - 1), result_rows[index][sample, rows]
+            value = torch.addcmul(offset[own, channels], grad, scale[own, channels])
+            torch.addcmul(value, x, factor[own, channels], out=piece)
+        return results
+
+
+class _NormNonlinModule:
+    """The forward of the norms below, which hold the parameters of the norm they are named after.
+
+    Attributes:
+        nonlin: what follows the norm: LeakyReLU, ReLU or nothing.
+    """
+
+    nonlin: nn.Module
+
+    def forward(self, maps: Tensor | Sequence[Tensor]) -> Tensor:
+        """Norm and nonlinearity of a map ``(B, C, *grid)``, or of the concatenation of maps ``(B, C_k, *grid)``."""
+        maps = [maps] if isinstance(maps, Tensor) else list(maps)
+        if not is_recomputing():  # PyTorch's own operators; more memory, the same numbers
+            x = torch.cat(maps, dim=1) if len(maps) > 1 else maps[0]
+            return self.nonlin(super().forward(x))  # type: ignore[misc]
+        with torch.autocast(maps[0].device.type, enabled=False):
+            return self._norm_and_nonlin(maps)
+
+    def _norm_and_nonlin(self, maps: list[Tensor]) -> Tensor:
+        norm: Any = self
+        own = norm.training or norm.running_mean is None
+        with torch.no_grad():
+            if own:
+                mean, variance = statistics(maps, per_sample=isinstance(self, _InstanceNorm))
+                if norm.running_mean is not None:
+                    self._remember(mean[0], variance[0], maps[0][:, 0].numel())
+            else:
+                mean, variance = norm.running_mean[None], norm.running_var[None]
+            deviation = (variance + norm.eps).sqrt()
+        weight = torch.ones_like(mean[0]) if norm.weight is None else norm.weight
+        bias = torch.zeros_like(mean[0]) if norm.bias is None else norm.bias
+        slope = _slope(self.nonlin)
+        out = _NormNonlin.apply(weight, bias, mean, deviation, slope, own, *maps)
+        if out.requires_grad:
+            inputs = [x.detach() for x in maps]
+            scale, shift = _scale_and_shift(weight.detach(), bias.detach(), mean, deviation)
+            give_recipe(out, lambda: _affine(inputs, scale, shift, slope))
+        return out
+
+    def _remember(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        """Move the running statistics of batch norm, which hold the unbiased variance."""
+        norm: Any = self
+        norm.num_batches_tracked += 1
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(variance * (count / max(count - 1, 1)), norm.momentum)
+
+
+class InstanceNormNonlin2d(_NormNonlinModule, nn.InstanceNorm2d):
+    """Instance norm and nonlinearity."""
+
+
+class InstanceNormNonlin3d(_NormNonlinModule, nn.InstanceNorm3d):
+    """Instance norm and nonlinearity."""
+
+
+class BatchNormNonlin2d(_NormNonlinModule, nn.BatchNorm2d):
+    """Batch norm and nonlinearity."""
+
+
+class BatchNormNonlin3d(_NormNonlinModule, nn.BatchNorm3d):
+    """Batch norm and nonlinearity."""
+
+
+_JOINED: dict[type[nn.Module], Any] = {
+    nn.InstanceNorm2d: InstanceNormNonlin2d,
+    nn.InstanceNorm3d: InstanceNormNonlin3d,
+    nn.BatchNorm2d: BatchNormNonlin2d,
+    nn.BatchNorm3d: BatchNormNonlin3d,
+}
+
+
+def _slope(nonlin: nn.Module) -> float:
+    """Of the nonlinearity below zero; 1 for none."""
+    if isinstance(nonlin, nn.LeakyReLU):
+        return float(nonlin.negative_slope)
+    return 0.0 if isinstance(nonlin, nn.ReLU) else 1.0
+
+
+def join(norm: nn.Module, nonlin: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """Norm and nonlinearity as one module, whose parameters and buffers are those of the norm.
+
+    Returns:
+        The joined module and an identity; of what the operator does not know, the two as they are.
+    """
+    if type(norm) not in _JOINED or not _has_usual_statistics(norm):
+        return norm, nonlin
+    both: Any = _JOINED[type(norm)](norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+    both.nonlin = nonlin if type(nonlin) in (nn.LeakyReLU, nn.ReLU) else nn.Identity()
+    return both, nonlin if isinstance(both.nonlin, nn.Identity) else nn.Identity()
+
+
+def _has_usual_statistics(norm: Any) -> bool:
+    """Instance norm's are those of the sample, batch norm's have a running mean."""
+    return norm.track_running_stats != isinstance(norm, _InstanceNorm) and norm.momentum is not None
+
+
+def join_blocks(network: nn.Module) -> None:
+    """Join norm and nonlinearity in all of nnU-Net's conv blocks; names in the state dict stay.
+
+    Args:
+        network: with parameters not yet initialised.
+    """
+    for block in network.modules():
+        if isinstance(block, ConvDropoutNormReLU):
+            _join_block(block)
+
+
+def _join_block(block: ConvDropoutNormReLU) -> None:
+    modules = list(block.all_modules)
+    at = next((index for index, module in enumerate(modules) if type(module) in _JOINED), None)
+    if at is None:
+        return
+    follows = modules[at + 1] if at + 1 < len(modules) else nn.Identity()
+    block.norm, remains = join(modules[at], follows)
+    modules[at : at + 2] = [block.norm] if isinstance(remains, nn.Identity) else [block.norm, remains]
+    if hasattr(block, "nonlin") and block.nonlin not in modules:
+        del block.nonlin
+    block.all_modules = nn.Sequential(*modules)
+
+
+def is_joined(norm: nn.Module) -> bool:
+    """Whether a norm takes lists of maps, and is as fast in channels-last format."""
+    return isinstance(norm, _NormNonlinModule)
+
+
+def has_slow_norm(network: nn.Module) -> bool:
+    """Whether an instance norm is left that would copy maps in channels-last format."""
+    return any(isinstance(module, _InstanceNorm) and not is_joined(module) for module in network.modules())
