@@ -1,28 +1,55 @@
-"""The time of two things run in turn."""
+"""The time of things run in turn."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 from time import perf_counter
 
+import torch
 
-def paired_seconds(
-    first: Callable[[], object], second: Callable[[], object], runs: int
-) -> tuple[list[float], list[float]]:
-    """Time two functions in turn, A B A B, after one warm-up each: what slows the machine slows both.
+
+def interleaved_seconds(functions: Sequence[Callable[[], object]], runs: int) -> list[list[float]]:
+    """Time functions in turn, A B C A B C, after one warm-up each: what slows the machine slows all.
+
+    Where there is a CUDA device, its work is waited for before and after each.
+
+    Args:
+        functions: what is timed.
+        runs: rounds measured.
 
     Returns:
-        Seconds of every run of the first, and of the second.
+        For each function the seconds of every round.
     """
-    times: tuple[list[float], list[float]] = ([], [])
+    times: list[list[float]] = [[] for _ in functions]
     for run in range(runs + 1):
-        for function, seconds in zip((first, second), times, strict=True):
+        for function, seconds in zip(functions, times, strict=True):
+            synchronise()
             start = perf_counter()
             function()
+            synchronise()
             if run > 0:
                 seconds.append(perf_counter() - start)
     return times
 
 
-def median_ratio(times: tuple[list[float], list[float]]) -> float:
+def paired_seconds(
+    first: Callable[[], object], second: Callable[[], object], runs: int
+) -> tuple[list[float], list[float]]:
+    """`interleaved_seconds` of two.
+
+    Returns:
+        Seconds of every run of the first, and of the second.
+    """
+    of_first, of_second = interleaved_seconds((first, second), runs)
+    return of_first, of_second
+
+
+def median_ratio(times: Sequence[Sequence[float]]) -> float:
     """Median over the pairs of first / second."""
-    return median(a / b for a, b in zip(*times, strict=True))
+    first, second = times
+    return median(a / b for a, b in zip(first, second, strict=True))
+
+
+def synchronise() -> None:
+    """Wait for the CUDA device, where one is in use."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
