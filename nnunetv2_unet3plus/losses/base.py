@@ -10,10 +10,10 @@ from .target import SegmentationTarget
 
 
 class Prediction:
-    """Logits of one head, with the probabilities computed at most once.
+    """Logits of one head or several, with the probabilities computed at most once.
 
     Args:
-        logits: Network output before any nonlinearity, (B, C, *spatial).
+        logits: Network output before any nonlinearity, (B, C, *spatial) or (heads, B, C, *spatial).
         target: What it is compared with: says whether classes exclude each other and which voxels count.
     """
 
@@ -28,8 +28,16 @@ class Prediction:
         With one foreground label this is the single sigmoid channel of the papers (of the logit difference).
         """
         target = self._target
-        probabilities = self.logits.sigmoid() if target.regions else self.logits.softmax(1)[:, 1:]
+        if target.regions:
+            probabilities = self.logits.sigmoid()
+        else:
+            probabilities = without_background(self.logits.softmax(target.channels), target)
         return probabilities if target.valid is None else probabilities * target.valid
+
+
+def without_background(maps: Tensor, target: SegmentationTarget) -> Tensor:
+    """All channels but the first."""
+    return maps.narrow(target.channels, 1, maps.shape[target.channels] - 1)
 
 
 class SegmentationLoss(nn.Module, ABC):
@@ -61,10 +69,11 @@ class SegmentationLoss(nn.Module, ABC):
         return SegmentationTarget.from_labels(target, logits, self.ignore_label)
 
     def forward(self, logits: Tensor, target: Tensor | SegmentationTarget) -> Tensor:
-        """The loss of one head, a scalar.
+        """The loss of one head, a scalar, or of several with the same target, (heads,).
 
         Args:
-            logits: Network output before any nonlinearity, (B, C, *spatial).
+            logits: Network output before any nonlinearity, (B, C, *spatial), or, with a prepared target,
+                (heads, B, C, *spatial).
             target: nnU-Net's target, or what `prepare` made of it.
 
         Raises:
@@ -77,4 +86,4 @@ class SegmentationLoss(nn.Module, ABC):
 
     @abstractmethod
     def compute(self, prediction: Prediction, target: SegmentationTarget) -> Tensor:
-        """The loss itself, a scalar; runs outside autocast."""
+        """The loss itself, of the shape that the logits have in front of (B, C, *spatial); runs outside autocast."""

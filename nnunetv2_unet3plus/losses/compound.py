@@ -45,7 +45,7 @@ class CompoundLoss(SegmentationLoss):
     def compute(self, prediction: Prediction, target: SegmentationTarget) -> Tensor:
         """See `SegmentationLoss`."""
         values = [cast(SegmentationLoss, term).compute(prediction, target) for term in self.terms]
-        return torch.stack([weight * value for weight, value in zip(self.weights, values, strict=True)]).sum()
+        return torch.stack([weight * value for weight, value in zip(self.weights, values, strict=True)]).sum(0)
 
 
 class HybridLoss(CompoundLoss):

@@ -1,6 +1,7 @@
 """Deep supervision: one loss for every head, each head with the target of its own size."""
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,11 @@ from .target import SegmentationTarget
 # A head that does not count at all is an unused parameter, and DDP stops with an error on those.
 SMALLEST_WEIGHT = 1e-6
 
+# One pass over five heads of 40 x 40 takes a sixth of the time that five passes take, of 320 x 320 four fifths. Much
+# larger maps leave the processor's caches: five heads of 128 x 128 x 128 at once take twice the time, and five times
+# the memory.
+LOGITS_AT_ONCE = 2**20
+
 Shape = tuple[int, ...]
 
 
@@ -20,7 +26,8 @@ class DeepSupervisionLoss(nn.Module):
     """Weighted sum of a loss over the heads of a network, pairing heads and targets by spatial shape.
 
     Any number of heads may share a target: one full-resolution target serves all full-resolution heads, and where the
-    loss is a `SegmentationLoss` it is prepared once for all of them.
+    loss is a `SegmentationLoss` it is prepared once for all of them, which go through the loss together while they are
+    small.
 
     Args:
         loss: Any loss called as loss(logits, target), nnU-Net's own included.
@@ -58,12 +65,16 @@ class DeepSupervisionLoss(nn.Module):
                 f"as halving_weights({len(heads)}) does"
             )
         sizes = [_spatial(targets[0] if self.full_scale else head) for head in heads]
-        ready = self._ready_targets(heads, sizes, targets)
-        losses = [
-            self._loss_of(head, size, ready[size], one_of_many=sizes.count(size) > 1)
-            for head, size in zip(heads, sizes, strict=True)
-        ]
-        return torch.stack([weight * loss for weight, loss in zip(self.weights, losses, strict=True)]).sum()
+        losses: dict[int, Tensor] = {}
+        for size, target in self._ready_targets(heads, sizes, targets).items():
+            same_size = [index for index, other in enumerate(sizes) if other == size]
+            # Many heads at full size would keep about as much for backward as the decoder does. Kept are the logits;
+            # the loss of a group at a time is computed again.
+            recompute = len(same_size) > 1
+            for group in self._groups(same_size, heads, size):
+                values = self._losses_of([heads[index] for index in group], size, target, recompute)
+                losses.update(zip(group, values, strict=True))
+        return torch.stack([weight * losses[index] for index, weight in enumerate(self.weights)]).sum()
 
     def _ready_targets(
         self, heads: list[Tensor], sizes: list[Shape], targets: list[Tensor]
@@ -87,15 +98,25 @@ class DeepSupervisionLoss(nn.Module):
             return target
         return self.loss.prepare(target, head.new_empty(1).expand(*head.shape[:2], *size))  # read for shape and type
 
-    def _loss_of(self, head: Tensor, size: Shape, target: Tensor | SegmentationTarget, one_of_many: bool) -> Tensor:
-        def at_its_size(logits: Tensor) -> Tensor:
-            return self.loss(_resize(logits, size), target)
+    def _groups(self, indices: list[int], heads: list[Tensor], size: Shape) -> list[list[int]]:
+        """The heads of one size in groups that go through the loss at once."""
+        together = 1
+        if isinstance(self.loss, SegmentationLoss):
+            together = max(1, LOGITS_AT_ONCE // (heads[indices[0]].shape[:2].numel() * prod(size)))
+        return [indices[start : start + together] for start in range(0, len(indices), together)]
 
-        # Many heads at full size would keep about as much for backward as the decoder does. Kept are the logits; the
-        # loss of one head at a time is computed again.
-        if one_of_many:
-            return checkpoint(at_its_size, head, use_reentrant=False, preserve_rng_state=False)
-        return at_its_size(head)
+    def _losses_of(
+        self, heads: list[Tensor], size: Shape, target: Tensor | SegmentationTarget, recompute: bool
+    ) -> Sequence[Tensor]:
+        """One loss a head."""
+
+        def at_their_size(*heads: Tensor) -> Tensor:
+            first, *others = (_resize(logits, size) for logits in heads)
+            return self.loss(torch.stack([first, *others]), target) if others else self.loss(first, target)[None]
+
+        if recompute:
+            return checkpoint(at_their_size, *heads, use_reentrant=False, preserve_rng_state=False).unbind()
+        return at_their_size(*heads).unbind()
 
 
 def halving_weights(heads: int) -> list[float]:

@@ -18,5 +18,6 @@ class LaplaceDiceLoss(SegmentationLoss):
 
     def compute(self, prediction: Prediction, target: SegmentationTarget) -> Tensor:
         """See `SegmentationLoss`."""
-        predicted, true = prediction.foreground.flatten(2), target.foreground.flatten(2)
-        return 1 - ((2 * (predicted * true).sum(2) + 1) / (predicted.sum(2) + true.sum(2) + 1)).mean()
+        predicted, true = prediction.foreground.flatten(target.channels + 1), target.foreground.flatten(2)
+        dice = (2 * (predicted * true).sum(-1) + 1) / (predicted.sum(-1) + true.sum(-1) + 1)
+        return 1 - dice.mean((-2, -1))

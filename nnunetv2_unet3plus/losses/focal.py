@@ -50,14 +50,16 @@ class FocalLoss(SegmentationLoss):
         if self.alpha is not None:
             is_foreground = target.one_hot if target.regions else 1 - target.one_hot[:, :1]
             focal = focal * (1 - self.alpha + (2 * self.alpha - 1) * is_foreground)
+        batch = target.channels - 1
         if target.valid is None:
-            return focal.mean()
-        count = target.valid.sum().clamp(min=1) * focal.shape[1]
-        return (focal * target.valid).sum() / count
+            return focal.flatten(batch).mean(-1)
+        count = target.valid.sum().clamp(min=1) * focal.shape[target.channels]
+        return (focal * target.valid).flatten(batch).sum(-1) / count
 
 
 def _log_p_true(logits: Tensor, target: SegmentationTarget) -> Tensor:
-    """Log-probability of the truth, (B, 1, *spatial) for labels and (B, R, *spatial) for regions."""
+    """Log-probability of the truth, (..., B, 1, *spatial) for labels and (..., B, R, *spatial) for regions."""
     if target.regions:
         return functional.logsigmoid(logits * (2 * target.one_hot - 1))
-    return (functional.log_softmax(logits, 1) * target.one_hot).sum(1, keepdim=True)
+    axis = target.channels
+    return (functional.log_softmax(logits, axis) * target.one_hot).sum(axis, keepdim=True)

@@ -22,7 +22,7 @@ class IoULoss(SegmentationLoss):
 
     def compute(self, prediction: Prediction, target: SegmentationTarget) -> Tensor:
         """See `SegmentationLoss`."""
-        predicted, true = prediction.foreground.flatten(2), target.foreground.flatten(2)
-        intersection = (predicted * true).sum(2)
-        union = predicted.sum(2) + true.sum(2) - intersection
-        return 1 - ((intersection + self.smooth) / (union + self.smooth)).mean()
+        predicted, true = prediction.foreground.flatten(target.channels + 1), target.foreground.flatten(2)
+        intersection = (predicted * true).sum(-1)
+        union = predicted.sum(-1) + true.sum(-1) - intersection
+        return 1 - ((intersection + self.smooth) / (union + self.smooth)).mean((-2, -1))

@@ -23,14 +23,15 @@ class LovaszLoss(SegmentationLoss):
         """See `SegmentationLoss`."""
         true = target.foreground
         if target.regions or true.shape[1] == 1:
-            logits = prediction.logits if target.regions else prediction.logits[:, 1:] - prediction.logits[:, :1]
+            logits = prediction.logits if target.regions else prediction.logits.diff(dim=target.channels)
             errors = (1 - logits * (2 * true - 1)).relu()
         else:
             errors = (true - prediction.foreground).abs()
         if target.valid is not None:
             errors = errors * target.valid
-        errors, order = errors.flatten(2).sort(dim=2, descending=True)
-        return (errors * jaccard_steps(true.flatten(2).gather(2, order))).sum(2).mean()
+        errors, order = errors.flatten(target.channels + 1).sort(dim=-1, descending=True)
+        true = true.flatten(2).expand_as(order).gather(-1, order)
+        return (errors * jaccard_steps(true)).sum(-1).mean((-2, -1))
 
 
 def jaccard_steps(true: Tensor) -> Tensor:

@@ -30,9 +30,10 @@ class MSSSIMLoss(SegmentationLoss):
         image = prediction.foreground
         similarities = [ssim(image, pyramid[0])[0]]
         for reference in pyramid[1:]:
-            image = halve(image)
+            heads, size = image.shape[: target.channels - 1], reference.image.shape
+            image = halve(image.reshape(-1, *image.shape[target.channels :])).view(*heads, *size)
             similarities.append(ssim(image, reference)[0])
-        return 1 - weighted_product(similarities).mean()
+        return 1 - weighted_product(similarities).mean((-2, -1))
 
 
 def make_pyramid(foreground: Tensor) -> list[Reference]:

@@ -79,6 +79,11 @@ class SegmentationTarget:
         """The channels overlap is measured on: all regions, or all labels but the background."""
         return self.one_hot if self.regions else self.one_hot[:, 1:]
 
+    @property
+    def channels(self) -> int:
+        """The axis of channels counted from the end, where predictions of several heads have it, too."""
+        return 1 - self.one_hot.ndim
+
     def remember(self, key: Hashable, compute: Callable[[], T]) -> T:
         """What `compute` returned the first time it was asked for under `key`.
 

@@ -10,6 +10,7 @@ from nnunetv2_unet3plus.losses import (
     FocalLoss,
     HybridLoss,
     SegmentationLoss,
+    deep_supervision,
     equal_weights,
     halving_weights,
     ms_ssim,
@@ -84,6 +85,45 @@ def test_full_scale_compares_every_head_at_full_size(sizes, monkeypatch):
     torch.testing.assert_close(wrapped(heads, targets), expected)
     torch.testing.assert_close(wrapped(heads, targets[0]), expected)
     assert len(pyramids) == 2
+
+
+@pytest.mark.parametrize("at_once", [0, 2 * 3 * 32 * 28 * 2, 2**20], ids=["one by one", "two at once", "all at once"])
+@pytest.mark.parametrize(
+    ("sizes", "full_scale"), [([SIZES[0]] * 5, False), ([*SIZES, SIZES[0], SIZES[1]], True)], ids=["same", "resized"]
+)
+def test_heads_of_one_size_share_a_pass(sizes, full_scale, at_once, monkeypatch):
+    heads, targets = heads_and_targets(sizes)
+    heads = [head.requires_grad_() for head in heads]
+    loss, weights = HybridLoss(), halving_weights(5)
+    resized = [functional.interpolate(head, SIZES[0], mode="bilinear") for head in heads]
+    expected = weighted([loss(head, targets[0]) for head in resized], weights)
+    expected_gradients = torch.autograd.grad(expected, heads)
+    monkeypatch.setattr(deep_supervision, "LOGITS_AT_ONCE", at_once)
+    passes = []
+    loss.register_forward_hook(lambda module, inputs, output: passes.append(output.numel()))
+    value = DeepSupervisionLoss(loss, weights, full_scale)(heads, targets[:1])
+    assert passes == {0: [1] * 5, 2**20: [5]}.get(at_once, [2, 2, 1])
+    torch.testing.assert_close(value, expected)
+    for gradient, other in zip(torch.autograd.grad(value, heads), expected_gradients, strict=True):
+        torch.testing.assert_close(gradient, other)
+
+
+def test_each_size_has_a_pass_of_its_own():
+    sizes = [SIZES[0], SIZES[1], SIZES[0], SIZES[2], SIZES[1]]
+    heads, targets = heads_and_targets(sizes)
+    loss, passes = HybridLoss(), []
+    expected = weighted([loss(heads[k], targets[sizes.index(sizes[k])]) for k in range(5)], halving_weights(5))
+    loss.register_forward_hook(lambda module, inputs, output: passes.append(output.numel()))
+    value = DeepSupervisionLoss(loss, halving_weights(5))(heads, [targets[0], targets[1], targets[3]])
+    assert passes == [2, 2, 1]
+    torch.testing.assert_close(value, expected)
+
+
+def test_other_losses_see_one_head_at_a_time():
+    heads, targets = heads_and_targets([SIZES[0]] * 3)
+    loss = DC_and_CE_loss({"batch_dice": True, "do_bg": False, "ddp": False}, {})
+    expected = weighted([loss(head, targets[0]) for head in heads], halving_weights(3))
+    torch.testing.assert_close(DeepSupervisionLoss(loss, halving_weights(3))(heads, targets[:1]), expected)
 
 
 def test_full_scale_resizes_half_precision_in_float32():

@@ -181,6 +181,23 @@ def test_prepared_target_serves_every_loss(loss_class, regions, ignore, make_cas
         assert loss(logits, prepared) == loss(logits, case.target)
 
 
+@with_and_without_ignore
+@each_kind
+@each_size
+def test_several_heads_at_once_are_heads_one_by_one(loss_class, spatial, regions, ignore, make_case):
+    case = make_case(regions, ignore, spatial)
+    loss = loss_class(**case.kwargs)
+    target = loss.prepare(case.target, case.logits)
+    heads = torch.stack([case.logits, -case.logits, case.logits_of(3.0)]).requires_grad_()
+    together = loss(heads, target)
+    one_by_one = torch.stack([loss(head, target) for head in heads])
+    assert together.shape == (3,)
+    torch.testing.assert_close(together, one_by_one)
+    weights = torch.tensor([0.5, 2.0, 1.0])
+    gradients = [torch.autograd.grad((weights * losses).sum(), heads)[0] for losses in (together, one_by_one)]
+    torch.testing.assert_close(*gradients)
+
+
 def test_labels_and_regions_agree_on_one_class(loss_class, make_case):
     """Softmax over (0, x) is the sigmoid of x: the papers' one-channel setting."""
     case = make_case(False, False, (24, 21))

@@ -3,6 +3,7 @@ import torch
 from pytorch_msssim import ssim as oracle_ssim
 from skimage.metrics import structural_similarity
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from nnunetv2_unet3plus.losses.ssim import C1, filter_axes, make_reference, ssim, window_matrix
 
@@ -86,6 +87,40 @@ def test_filter_is_a_convolution(spatial):
         kernel = kernel[..., None] * line
     convolve = functional.conv2d if len(spatial) == 2 else functional.conv3d
     torch.testing.assert_close(filter_axes(image, windows), convolve(image, kernel[None, None]))
+
+
+@pytest.mark.parametrize("length", [1, 12, 106, 107, 128, 139, 320])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_blocks_give_the_whole_product(length, transposed):
+    window = window_matrix(length, torch.device("cpu"), torch.float64)
+    window = window.T if transposed else window
+    maps = torch.rand(2, window.shape[1], window.shape[1], dtype=torch.float64)
+    torch.testing.assert_close(filter_axes(maps, [window, window]), window @ maps @ window.T)
+
+
+def test_long_axes_are_filtered_in_blocks():
+    """The zeros of 310 x 320 would cost eight times the work."""
+    window = window_matrix(320, torch.device("cpu"), torch.float32)
+    with FlopCounterMode(display=False) as counter:
+        filter_axes(torch.rand(1, 320), [window])
+    assert counter.get_total_flops() < 2 * window.numel() / 6
+
+
+def test_gradient_of_long_axes_is_the_derivative():
+    predicted, truth = random_images(1, 1, 3, 110)
+    reference = make_reference(truth, binary=True)
+    predicted.requires_grad_()
+    assert torch.autograd.gradcheck(lambda image: ssim(image, reference), (predicted,), fast_mode=True)
+
+
+def test_images_with_axes_in_front_share_the_reference():
+    predicted, truth = random_images(2, 3, 14, 13)
+    reference = make_reference(truth, binary=True)
+    others = torch.stack([predicted, truth, predicted.flip(0)])
+    for together, apart in zip(
+        ssim(others, reference), zip(*[ssim(image, reference) for image in others], strict=True), strict=True
+    ):
+        torch.testing.assert_close(together, torch.stack(apart))
 
 
 def test_window_first_made_in_inference_serves_training():
