@@ -60,30 +60,18 @@ class Report:
     def __init__(self) -> None:
         """Begin without rows."""
         self.rows: list[dict[str, Any]] = []
-        self._widths: list[int] = []
 
     def add(self, **row: Any) -> None:
         """Print a row as soon as it is known, under a header where its columns are not those of the row before.
 
         Args:
-            **row: what it is about first, then ratios, then the figures they are made of.
+            **row: what it is about first, then the ratio, then the figures it is made of; a name's underscores are
+                printed as blanks.
         """
         if not self.rows or list(row) != list(self.rows[-1]):
-            names = [name.replace("_", " ") for name in row]
-            self._widths = [
-                max(len(name), len(_cell(value)), 7) for name, value in zip(names, row.values(), strict=True)
-            ]
-            self._widths[0] = max(self._widths[0], 24)
-            self._print(names)
+            print(_line([name.replace("_", " ") for name in row], row))
         self.rows.append(row)
-        self._print([_cell(value) for value in row.values()])
-
-    def _print(self, cells: Sequence[str]) -> None:
-        first, *others = (
-            f"{cell:<{width}}" if column == 0 else f"{cell:>{width}}"
-            for column, (cell, width) in enumerate(zip(cells, self._widths, strict=True))
-        )
-        print("  ".join([first, *others]), flush=True)
+        print(_line([_cell(value) for value in row.values()], row), flush=True)
 
     def write(self, file: Path, args: argparse.Namespace, command: Sequence[str]) -> None:
         """Write rows and what they were measured with.
@@ -179,6 +167,15 @@ def cpu_model() -> str:
     except OSError:
         lines = []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _line(cells: Sequence[str], row: dict[str, Any]) -> str:
+    """Text to the left in wide columns, numbers to the right."""
+    aligned = []
+    for column, (cell, (name, value)) in enumerate(zip(cells, row.items(), strict=True)):
+        number = not isinstance(value, str)
+        aligned.append(f"{cell:>{max(9, len(name))}}" if number else f"{cell:<{42 if column else 30}}")
+    return "  ".join(aligned).rstrip()
 
 
 def _cell(value: Any) -> str:

@@ -6,6 +6,7 @@ neither, as nnU-Net does not.
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from math import prod
 from typing import Any
 
 import psutil
@@ -31,7 +32,7 @@ class Subject:
         """
         self.network: Any = network.to(x.device)
         self.x = x
-        self._call: Any = torch.compile(network) if x.is_cuda else network
+        self._call: Any = _compiled(network) if x.is_cuda else network
 
     def training_step(self) -> None:
         """Forward with the heads the network has switched on, the sum of their mean squares as loss, backward."""
@@ -59,20 +60,25 @@ class Subject:
         with precision(self.x.device):
             return saved_bytes(self.network, self.x) / MIB
 
-    def peak_mib(self) -> float | None:
-        """MiB that PyTorch allocates at most in a training step, on CUDA; None on the CPU, which does not count."""
-        if not self.x.is_cuda:
-            return None
-        self.training_step()
-        torch.cuda.synchronize()
+    def peak_mib(self) -> float:
+        """MiB a training step allocates at most, beside the weights; on CUDA alone, the CPU does not count them."""
+        self.training_step()  # what compiles or allocates once has done so
+        self.network.zero_grad(set_to_none=True)
+        before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         self.training_step()
         torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() / MIB
+        return (torch.cuda.max_memory_allocated() - before) / MIB
 
     def parameters(self) -> int:
         """How many numbers it learns."""
         return sum(p.numel() for p in self.network.parameters())
+
+
+def _compiled(network: nn.Module) -> Any:
+    """For fixed sizes, as nnU-Net's patches are."""
+    torch._dynamo.config.recompile_limit = 64  # networks of one class share it, each in training and in evaluation
+    return torch.compile(network, dynamic=False)
 
 
 def precision(device: torch.device) -> AbstractContextManager[object]:
@@ -92,46 +98,47 @@ def available_bytes(device: str) -> int:
     return psutil.virtual_memory().available
 
 
-def bytes_of_step(build: Callable[[], nn.Module], shape: Sequence[int], device: str) -> int:
+def bytes_needed(build: Callable[[], nn.Module], shape: Sequence[int], device: str, training: bool = True) -> int:
     """The most memory that a training step will hold, found on the meta device, where nothing is computed.
 
     Args:
         build: makes the network, with all heads that are trained.
         shape: of its input.
         device: on CUDA maps are half as large.
+        training: False for forward alone, though in training mode: a gate in evaluation mode looks at values.
     """
     with torch.device("meta"):
         network, x = build(), torch.empty(*shape)
     if device == "cuda":
         network, x = network.half(), x.half()
     parameters = list(network.parameters())
-    with LiveBytes([*parameters, *network.buffers(), x]) as live:
+    with LiveBytes([*parameters, *network.buffers(), x]) as live, torch.set_grad_enabled(training):
         outputs = as_list(network(x))
-        torch.autograd.backward(outputs, [torch.empty_like(output) for output in outputs])
-    return live.peak + 4 * sum(p.numel() for p in parameters)
+        if training:
+            torch.autograd.backward(outputs, [torch.empty_like(output) for output in outputs])
+    return live.peak + x.nbytes + 4 * sum(p.numel() for p in parameters)
 
 
-def check_memory(build: Callable[[], nn.Module], shape: Sequence[int], device: str, option: str) -> None:
-    """Refuse a training step that does not fit the memory, before anything is computed.
+def check_memory(needed: int, device: str, option: str) -> None:
+    """Refuse what does not fit the memory, before anything is computed.
 
     Args:
-        build: makes the network.
-        shape: of its input.
+        needed: bytes.
         device: "cpu" or "cuda".
         option: to name, with its value, such as "--size 4096".
 
     Raises:
         UserError: naming the option and both sizes.
     """
-    needed, available = bytes_of_step(build, shape, device), available_bytes(device)
+    available = available_bytes(device)
     if needed > available:
         raise UserError(
-            f"{option}: a training step needs about {needed / 1e9:.1f} GB, {available / 1e9:.1f} GB are free on "
-            f"{device}; take a smaller one"
+            f"{option}: about {needed / 1e9:.1f} GB are needed, {available / 1e9:.1f} GB are free on {device}; take "
+            "a smaller one"
         )
 
 
-def check_size(size: int, strides: Sequence[Sequence[int]], multiple: bool = False) -> None:
+def check_size(size: int, strides: Sequence[int | Sequence[int]], multiple: bool = False) -> None:
     """Refuse a patch too small for the stages.
 
     Args:
@@ -142,7 +149,7 @@ def check_size(size: int, strides: Sequence[Sequence[int]], multiple: bool = Fal
     Raises:
         UserError: naming `--size` and the least one that suits.
     """
-    total = max(torch.tensor([list(stride) for stride in strides]).prod(0).tolist())
+    total = prod(stride if isinstance(stride, int) else max(stride) for stride in strides)
     if size < 2 * total or (multiple and size % total):
         rule = f"a multiple of {total}, at least {2 * total}" if multiple else f"at least {2 * total}"
         raise UserError(f"--size {size}: {len(strides)} stages need {rule}; take another")

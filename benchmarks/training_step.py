@@ -1,61 +1,116 @@
-"""One training step of a paper's network: the textbook form against ours, same weights, same input.
+"""The papers' networks: the textbook form against ours, same weights, same input.
 
-    python -m benchmarks.training_step            # from the repository's root: UNet 3+; two threads, 320 x 320
-    python -m benchmarks.training_step --network unetsharp_paper --size 256 --runs 5
+    python -m benchmarks.training_step            # from the repository's root: all of them, on two threads of the CPU
+    python -m benchmarks.training_step --networks unetsharp_paper --size 256 --runs 5 --json rows.json
 
-The textbook form is the oracle of the tests (tests/textbook.py). A step is forward with all heads, the sum of their
-squared logits as loss, and backward. Prints the two ratios the README quotes.
+The textbook form is the oracle of the tests (tests/textbook.py). A training step is forward with all heads, the sum of
+their mean squared logits as loss, and backward; inference is forward with all heads, in evaluation mode and without
+gradients. Both forms run in turn. The textbook of UNet 3+ takes minutes.
+
+A textbook form runs in PyTorch's default memory format, as published code does; ours chooses its own.
 """
 
 import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from statistics import median
 
 import torch
 from torch import nn
 
+from benchmarks.frame import Parser, Report, positive, run
 from benchmarks.measure import median_ratio, paired_seconds
+from benchmarks.subject import Subject, bytes_needed, check_memory, check_size
 from nnunetv2_unet3plus.architectures import papers
-from nnunetv2_unet3plus.planning.saved_tensors import saved_bytes
-from tests.textbook import TextbookNestedUNet, TextbookUNet3Plus
+from tests.textbook import TextbookFullScaleUNet, TextbookNestedUNet, TextbookPlainUNet, TextbookUNet3Plus
 
-TEXTBOOK = {
-    "unet3plus_paper": TextbookUNet3Plus,
-    "unetsharp_paper_unetplusplus": TextbookNestedUNet,
-    "unetsharp_paper": TextbookNestedUNet,
+CLASSES = 1
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A network of a paper.
+
+    Attributes:
+        build: of architectures/papers.py.
+        textbook: makes the textbook form of such a network.
+        size: of its images along each axis.
+        channels: of its images.
+    """
+
+    build: Callable[[int, int], nn.Module]
+    textbook: Callable[[nn.Module], nn.Module]
+    size: int = 256
+    channels: int = 3
+
+
+PAPERS = {
+    "unet3plus_paper": Paper(papers.unet3plus_paper, TextbookUNet3Plus, size=320),
+    "unetsharp_paper_unet": Paper(papers.unetsharp_paper_unet, TextbookPlainUNet),
+    "unetsharp_paper_unetplusplus": Paper(papers.unetsharp_paper_unetplusplus, TextbookNestedUNet),
+    "unetsharp_paper_unet3plus": Paper(papers.unetsharp_paper_unet3plus, TextbookFullScaleUNet),
+    "unetsharp_paper": Paper(papers.unetsharp_paper, TextbookNestedUNet),
 }
 
 
-def training_step(network: nn.Module, x: torch.Tensor) -> None:
-    """Forward and backward."""
-    network.zero_grad(set_to_none=True)
-    sum(logits.square().mean() for logits in network(x)).backward()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print; the exit code."""
+    parser = Parser(__doc__)
+    parser.add_argument(
+        "--networks", nargs="+", choices=PAPERS, default=list(PAPERS), metavar="NAME", help=f"{', '.join(PAPERS)} (all)"
+    )
+    parser.add_argument("--size", type=positive, help="pixels along each axis (default: 320 for UNet 3+, else 256)")
+    parser.add_argument("--batch-size", type=positive, default=1, help="images (default: 1)")
+    return run(parser, measure, argv)
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", choices=TEXTBOOK, default="unet3plus_paper", help="of architectures/papers.py")
-    parser.add_argument("--size", type=int, default=320, help="pixels along each axis (default: 320)")
-    parser.add_argument("--runs", type=int, default=3, help="pairs of steps measured (default: 3)")
-    parser.add_argument("--threads", type=int, default=2, help="threads of torch (default: 2)")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    ours = getattr(papers, args.network)(3, 1)
-    textbook = TEXTBOOK[args.network](ours)
-    textbook.load_state_dict(ours.state_dict(), strict=True)
-    x = torch.randn(1, 3, args.size, args.size)
+def measure(args: argparse.Namespace, report: Report) -> None:
+    """Add the rows of every network."""
+    for name in args.networks:
+        shape = shape_of(PAPERS[name], args)
+        check_size(shape[-1], papers.paper_plan(papers.NARROW)["strides"])
+        needed = bytes_needed(lambda paper=PAPERS[name]: textbook_of(paper), shape, args.device)
+        check_memory(needed, args.device, f"--size {shape[-1]}")
+    for name in args.networks:
+        compare(name, args, report)
 
-    saved = saved_bytes(ours, x), saved_bytes(textbook, x)
-    times = paired_seconds(lambda: training_step(textbook, x), lambda: training_step(ours, x), args.runs)
 
-    print(f"{args.network}, 3 x {args.size} x {args.size}, batch 1, {args.threads} threads, {args.runs} pairs")
-    print(f"{'':24}{'textbook':>12}{'ours':>12}")
-    print(f"{'seconds a step, median':24}{median(times[0]):12.2f}{median(times[1]):12.2f}")
-    print(f"{'saved for backward, MiB':24}{saved[1] / 2**20:12.0f}{saved[0] / 2**20:12.0f}")
-    print(f"time, textbook / ours: {median_ratio(times):.2f}")
-    print(f"saved activations, ours / textbook: {saved[0] / saved[1]:.3f}")
+def shape_of(paper: Paper, args: argparse.Namespace) -> tuple[int, ...]:
+    """Of the images."""
+    size = args.size or paper.size
+    return args.batch_size, paper.channels, size, size
+
+
+def textbook_of(paper: Paper) -> nn.Module:
+    """The textbook form, weights at random."""
+    return paper.textbook(paper.build(paper.channels, CLASSES))
+
+
+def compare(name: str, args: argparse.Namespace, report: Report) -> None:
+    """Add the rows of one network."""
+    paper = PAPERS[name]
+    network = paper.build(paper.channels, CLASSES)
+    textbook = paper.textbook(network)
+    textbook.load_state_dict(network.state_dict(), strict=True)
+    x = torch.randn(*shape_of(paper, args), device=args.device)
+    theirs, ours = Subject(textbook, x), Subject(network, x)
+
+    images = " x ".join(map(str, x.shape))
+
+    def add(what: str, ratio: float, of_textbook: float, of_ours: float) -> None:
+        report.add(network=name, what=what, ratio=ratio, textbook=of_textbook, ours=of_ours, images=images)
+
+    for what, step in (("training step", Subject.training_step), ("inference", Subject.inference)):
+        times = paired_seconds(lambda step=step: step(theirs), lambda step=step: step(ours), args.runs)
+        add(f"{what} (s), textbook / ours", median_ratio(times), *map(median, times))
+    memory = {"saved activations": Subject.saved_mib}
+    if args.device == "cuda":
+        memory["peak memory"] = Subject.peak_mib
+    for what, mib in memory.items():
+        of_textbook, of_ours = mib(theirs), mib(ours)
+        add(f"{what} (MiB), ours / textbook", of_ours / of_textbook, of_textbook, of_ours)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
