@@ -36,7 +36,7 @@ format: $(INSTALLED) ## let ruff format and sort
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(INSTALLED) ## every benchmark in benchmarks/: hours on two cores, each script says what takes long
+bench: $(INSTALLED) ## every benchmark in benchmarks/ at its defaults, one after the other: minutes each
 	@set -e; for script in $$(grep -l __main__ benchmarks/*.py); do \
 		module=benchmarks.$$(basename $$script .py); echo "== python -m $$module"; $(BIN)/python -m $$module; done
 

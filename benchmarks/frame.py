@@ -6,9 +6,6 @@ A benchmark is a function of its arguments and a `Report`, to which it adds rows
         parser = Parser(__doc__)
         parser.add_argument("--size", type=positive, default=320)
         return run(parser, measure, argv)
-
-    if __name__ == "__main__":
-        sys.exit(main())
 """
 
 import argparse

@@ -34,7 +34,7 @@ from benchmarks.frame import Parser, Report, positive, run
 from benchmarks.measure import interleaved_seconds
 from benchmarks.plans import SIZES, ours, stock_plan
 from benchmarks.subject import Subject, as_list, bytes_needed, check_memory, check_size, precision
-from benchmarks.training_step import CLASSES, PAPERS
+from benchmarks.training_step import CLASSES, PAPERS, shape_of
 from nnunetv2_unet3plus.architectures.papers import NARROW, paper_plan
 
 ON_PLAN = ("unet3plus", "unetplusplus", "unetsharp")
@@ -73,15 +73,15 @@ def measure(args: argparse.Namespace, report: Report) -> None:
 def candidate(name: str, args: argparse.Namespace) -> tuple[Callable[[], nn.Module], tuple[int, ...]]:
     """How to build a network, and the shape of its images."""
     if name in PAPERS:
-        paper = PAPERS[name]
-        size, channels, strides = args.size or paper.size, paper.channels, paper_plan(NARROW)["strides"]
-        build: Callable[[], nn.Module] = partial(paper.build, channels, CLASSES)
+        paper, strides = PAPERS[name], paper_plan(NARROW)["strides"]
+        shape = shape_of(paper, args)
+        build: Callable[[], nn.Module] = partial(paper.build, paper.channels, CLASSES)
     else:
-        plan = stock_plan("2d")
-        size, channels, strides = args.size or SIZES["2d"], 1, plan["strides"]
+        plan, size = stock_plan("2d"), args.size or SIZES["2d"]
+        strides, shape = plan["strides"], (args.batch_size, 1, size, size)
         build = partial(ours, name, plan)
-    check_size(size, strides)
-    return build, (args.batch_size, channels, size, size)
+    check_size(shape[-1], strides)
+    return build, shape
 
 
 def irreducible_flops(build: Callable[[], nn.Module], shape: Sequence[int]) -> tuple[int, int]:

@@ -1,11 +1,11 @@
 """The papers' networks: the textbook form against ours, same weights, same input.
 
-    python -m benchmarks.training_step            # from the repository's root: all of them, on two threads of the CPU
+    python -m benchmarks.training_step            # from the repository's root: those in 2D, on two threads
     python -m benchmarks.training_step --networks unetsharp_paper --size 256 --runs 5 --json rows.json
 
 The textbook form is the oracle of the tests (tests/textbook.py). A training step is forward with all heads, the sum of
 their mean squared logits as loss, and backward; inference is forward with all heads, in evaluation mode and without
-gradients. Both forms run in turn. The textbook of UNet 3+ takes minutes.
+gradients. Both forms run in turn. The textbook of UNet 3+ takes minutes, the V-Nets, in 3D, longer.
 
 A textbook form runs in PyTorch's default memory format, as published code does; ours chooses its own.
 """
@@ -37,12 +37,14 @@ class Paper:
         textbook: makes the textbook form of such a network.
         size: of its images along each axis.
         channels: of its images.
+        dims: their axes.
     """
 
     build: Callable[[int, int], nn.Module]
     textbook: Callable[[nn.Module], nn.Module]
     size: int = 256
     channels: int = 3
+    dims: int = 2
 
 
 PAPERS = {
@@ -52,15 +54,30 @@ PAPERS = {
     "unetsharp_paper_unet3plus": Paper(papers.unetsharp_paper_unet3plus, TextbookFullScaleUNet),
     "unetsharp_paper": Paper(papers.unetsharp_paper, TextbookNestedUNet),
 }
+VNETS = {
+    "unetsharp_paper_vnet": (papers.unetsharp_paper_vnet, TextbookPlainUNet),
+    "unetsharp_paper_vnetplusplus": (papers.unetsharp_paper_vnetplusplus, TextbookNestedUNet),
+    "unetsharp_paper_vnet3plus": (papers.unetsharp_paper_vnet3plus, TextbookFullScaleUNet),
+    "unetsharp_paper_vnetsharp": (papers.unetsharp_paper_vnetsharp, TextbookNestedUNet),
+}
+PLANAR = list(PAPERS)
+PAPERS |= {name: Paper(*forms, size=64, channels=1, dims=3) for name, forms in VNETS.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; the exit code."""
     parser = Parser(__doc__)
     parser.add_argument(
-        "--networks", nargs="+", choices=PAPERS, default=list(PAPERS), metavar="NAME", help=f"{', '.join(PAPERS)} (all)"
+        "--networks",
+        nargs="+",
+        choices=PAPERS,
+        default=PLANAR,
+        metavar="NAME",
+        help=f"{', '.join(PAPERS)} (default: those in 2D)",
     )
-    parser.add_argument("--size", type=positive, help="pixels along each axis (default: 320 for UNet 3+, else 256)")
+    parser.add_argument(
+        "--size", type=positive, help="voxels along each axis (default: UNet 3+'s 320, else 256; in 3D 64)"
+    )
     parser.add_argument("--batch-size", type=positive, default=1, help="images (default: 1)")
     return run(parser, measure, argv)
 
@@ -79,7 +96,7 @@ def measure(args: argparse.Namespace, report: Report) -> None:
 def shape_of(paper: Paper, args: argparse.Namespace) -> tuple[int, ...]:
     """Of the images."""
     size = args.size or paper.size
-    return args.batch_size, paper.channels, size, size
+    return args.batch_size, paper.channels, *[size] * paper.dims
 
 
 def textbook_of(paper: Paper) -> nn.Module:

@@ -59,7 +59,7 @@ def test_as_a_process_it_prints_a_table_and_writes_json(tmp_path):
     assert result.stderr == ""
 
 
-@pytest.mark.parametrize("name", training_step.PAPERS)
+@pytest.mark.parametrize("name", [*training_step.PLANAR, "unetsharp_paper_vnet"])
 def test_training_step_of_every_network_with_a_textbook_form(name, rows):
     step, inference, saved = rows(training_step.main, "--networks", name, "--size", "32")
     for row in (step, inference):
@@ -194,6 +194,12 @@ def test_empty_slices_are_at_both_ends(slices, empty, filled):
 @pytest.mark.parametrize("share", ["-0.1", "1.5"])
 def test_empty_is_a_share(share, refusal):
     assert "--empty" in refusal(whole_scan.main, f"--empty={share}")
+
+
+def test_make_bench_runs_these_and_not_what_they_share():
+    scripts = {path.stem for path in Path(training_step.__file__).parent.glob("*.py") if "__main__" in path.read_text()}
+    assert scripts >= {"training_step", "against_nnunet", "roofline", "scaling", "whole_scan"}
+    assert scripts.isdisjoint({"frame", "measure", "plans", "subject"})
 
 
 def test_memory_of_a_step_is_that_of_maps_and_weights():
