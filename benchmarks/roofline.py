@@ -64,10 +64,8 @@ def measure(args: argparse.Namespace, report: Report) -> None:
     candidates = [candidate(name, args) for name in args.networks]
     for build, shape in candidates:
         check_memory(bytes_needed(build, shape, args.device), args.device, f"--size {shape[-1]}")
-    device = torch.device(args.device)
-    probes = {name: (partial(probe, device), flops) for name, (probe, flops) in PROBES.items()}
     for name, (build, shape) in zip(args.networks, candidates, strict=True):
-        add_row(name, build, shape, args, report, probes)
+        add_row(name, build, shape, args, report)
 
 
 def candidate(name: str, args: argparse.Namespace) -> tuple[Callable[[], nn.Module], tuple[int, ...]]:
@@ -126,7 +124,8 @@ def _in_precision(function: Callable[..., Tensor], x: Tensor, *args: Tensor, **k
 
 
 FLOPS_OF_CONVOLUTION = 3 * 2 * CHANNELS**2 * 9 * PIXELS**2
-PROBES = {
+# each makes a function to time, which needs so many FLOPs
+PROBES: dict[str, tuple[Callable[[torch.device], Callable[[], object]], int]] = {
     "matrix product": (matrix_product, 2 * MATRIX_SIDE**3),
     "convolution": (partial(convolution, torch.contiguous_format), FLOPS_OF_CONVOLUTION),
     "convolution, channels-last": (partial(convolution, torch.channels_last), FLOPS_OF_CONVOLUTION),
@@ -139,15 +138,14 @@ def add_row(
     shape: tuple[int, ...],
     args: argparse.Namespace,
     report: Report,
-    probes: dict[str, tuple[Callable[[], Callable[[], object]], int]],
 ) -> None:
     """Measure a network and the machine in turn."""
     convolutions, matrices = irreducible_flops(build, shape)
     subject = Subject(build(), torch.randn(*shape, device=args.device))
     steps, *of_probes = interleaved_seconds(
-        [subject.training_step, *(prepare() for prepare, _ in probes.values())], args.runs
+        [subject.training_step, *(prepare(subject.x.device) for prepare, _ in PROBES.values())], args.runs
     )
-    flops = [count for _, count in probes.values()]
+    flops = [count for _, count in PROBES.values()]
     rates = [max(n / s for n, s in zip(flops, seconds, strict=True)) for seconds in zip(*of_probes, strict=True)]
     report.add(
         network=name,
@@ -159,7 +157,7 @@ def add_row(
         GFLOP_per_s=median(rates) / 1e9,
         **{
             f"{probe}_GFLOP_per_s".replace(", ", "_").replace(" ", "_"): count / median(seconds) / 1e9
-            for probe, count, seconds in zip(probes, flops, of_probes, strict=True)
+            for probe, count, seconds in zip(PROBES, flops, of_probes, strict=True)
         },
         images=" x ".join(map(str, shape)),
     )

@@ -14,6 +14,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 import torch
@@ -87,7 +88,7 @@ def measure(args: argparse.Namespace, report: Report) -> None:
     for name in args.networks:
         shape = shape_of(PAPERS[name], args)
         check_size(shape[-1], papers.paper_plan(papers.NARROW)["strides"])
-        needed = bytes_needed(lambda paper=PAPERS[name]: textbook_of(paper), shape, args.device)
+        needed = bytes_needed(partial(textbook_of, PAPERS[name]), shape, args.device)
         check_memory(needed, args.device, f"--size {shape[-1]}")
     for name in args.networks:
         compare(name, args, report)
@@ -119,7 +120,7 @@ def compare(name: str, args: argparse.Namespace, report: Report) -> None:
         report.add(network=name, what=what, ratio=ratio, textbook=of_textbook, ours=of_ours, images=images)
 
     for what, step in (("training step", Subject.training_step), ("inference", Subject.inference)):
-        times = paired_seconds(lambda step=step: step(theirs), lambda step=step: step(ours), args.runs)
+        times = paired_seconds(partial(step, theirs), partial(step, ours), args.runs)
         add(f"{what} (s), textbook / ours", median_ratio(times), *map(median, times))
     memory = {"saved activations": Subject.saved_mib}
     if args.device == "cuda":

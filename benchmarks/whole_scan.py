@@ -41,8 +41,8 @@ from nnunetv2_unet3plus.errors import UserError
 GATED = ("unet3plus_cgm",)  # networks that ask one gate, by the name of `gate`
 REFERENCE = "PlainConvUNet"
 VIEWS = 4  # of a patch: as it is, mirrored along either axis, along both
-DATASET = {"labels": {"background": 0} | {f"class {label}": label for label in range(1, CLASSES)}}
-DATASET |= {"channel_names": {"0": "CT"}, "file_ending": ".nii.gz"}
+LABELS = {"background": 0} | {f"class {label}": label for label in range(1, CLASSES)}
+DATASET = {"labels": LABELS, "channel_names": {"0": "CT"}, "file_ending": ".nii.gz"}
 
 
 class ToldGate(nn.Module):
