@@ -92,8 +92,15 @@ class Gating(nn.Module):
         Returns:
             Gated logits `(B, C, *size)`.
         """
-        if self.mode == "soft":
+        if self.mode == "soft" or torch.compiler.is_exporting():  # an exported graph holds no decision
             return self.guide(gate_logits, decode(ALL))
+        return self._skip_or_decode(gate_logits, size, decode)
+
+    # torch.compile makes graphs of what comes before and of what this calls; the decision, which looks at values, stays
+    # in Python. Traced, it would be compiled anew for every number of patches that have been counted.
+    @torch.compiler.disable(recursive=False)
+    def _skip_or_decode(self, gate_logits: Tensor, size: torch.Size, decode: Callable[[Patches], Tensor]) -> Tensor:
+        """Decode the patches that hold a class, the others are background."""
         somewhere = self._present(gate_logits).any(1)
         patches, to_decode = len(gate_logits), int(somewhere.sum())
         self.count.seen += patches
