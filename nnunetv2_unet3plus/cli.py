@@ -191,6 +191,38 @@ def _run_prune(args: argparse.Namespace) -> int:
     return command.run(args)
 
 
+def _add_export(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "export",
+        "write a trained network as a .pt2 file that runs with PyTorch alone, on patches of one size",
+        "cd $nnUNet_results/Dataset501_LiTS\n"
+        "  unet3plus export nnUNetTrainerUNet3Plus__nnUNetPlans__2d -f 0 -o unet3plus.pt2\n"
+        "then, wherever there is PyTorch:\n"
+        '  logits = torch.export.load("unet3plus.pt2").module()(patch)',
+    )
+    parser.add_argument("model_folder", type=Path, metavar="MODEL_FOLDER", help="trained model, of any trainer")
+    parser.add_argument("-f", "--fold", help="0, 1, ..., all (default: the only one there is)")
+    parser.add_argument(
+        "-chk",
+        "--checkpoint",
+        default="checkpoint_final.pth",
+        metavar="NAME",
+        help="file in the fold's folder (default: checkpoint_final.pth)",
+    )
+    parser.add_argument(
+        "--size", type=options.positive, nargs="+", metavar="N", help="of the patches (default: that of the plans)"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="new file, FILE.pt2")
+    parser.set_defaults(run=_run_export)
+
+
+def _run_export(args: argparse.Namespace) -> int:
+    from nnunetv2_unet3plus.exporting import command  # imports torch
+
+    return command.run(args)
+
+
 def _add_prepare_scans(commands: Commands) -> None:
     parser = _add(
         commands,
@@ -369,6 +401,7 @@ _COMMANDS = (
     _add_prepare_scans,
     _add_restore_masks,
     _add_prune,
+    _add_export,
     _add_benchmark,
     _add_report,
     _add_plugin_path,

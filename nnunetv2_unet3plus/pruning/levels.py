@@ -18,7 +18,8 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnunetv2_unet3plus.errors import UserError
-from nnunetv2_unet3plus.pruning.model_folder import prune, read_json, read_whole
+from nnunetv2_unet3plus.pruning.model_folder import prune, read_whole
+from nnunetv2_unet3plus.trained_network import read_json
 from nnunetv2_unet3plus.trainers.stacked_slices import slices_of
 
 CHECKPOINT = "checkpoint_final.pth"

@@ -10,17 +10,14 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_unet3plus.architectures.slice_stack import SliceWise
-from nnunetv2_unet3plus.doctor import find_trainer
 from nnunetv2_unet3plus.errors import UserError, explain
-from nnunetv2_unet3plus.json_files import read_object
+from nnunetv2_unet3plus.trained_network import Checkpoint, build_network, read_json
 from nnunetv2_unet3plus.trainers.classification_guided import ClassificationGuidedTrainer
 from nnunetv2_unet3plus.trainers.declarative import with_architecture_option
 from nnunetv2_unet3plus.trainers.nested import NestedTrainer
@@ -112,30 +109,12 @@ def read_whole(path: Path, plans: dict[str, Any], dataset: dict[str, Any]) -> Wh
     Raises:
         UserError: if it cannot be read, does not fit the plans, or is of a network that cannot be pruned.
     """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=False)
-        configuration, trainer_name = checkpoint["init_args"]["configuration"], checkpoint["trainer_name"]
-        weights = checkpoint["network_weights"]
-    except (OSError, RuntimeError, EOFError, LookupError, TypeError, UnpicklingError, ImportError) as error:
-        raise UserError(f"{path}: not a readable checkpoint of nnU-Net; copy or train it again") from error
-    trainer = find_trainer(trainer_name)
-    if not isinstance(trainer, type):
-        raise UserError(
-            f"{path}: nnU-Net finds no trainer {trainer_name}; install what brings it, see unet3plus doctor"
-        )
-    _check(path, trainer)
-    try:
-        whole = _network(trainer, plans, dataset, configuration)
-        whole.load_state_dict(weights, strict=True)
-        if "prune_level" in PlansManager(plans).get_configuration(configuration).network_arch_init_kwargs:
-            raise UserError(f"{path}: pruned already; prune the whole model's folder")
-    except (LookupError, TypeError, AttributeError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"{path}: does not fit the plans.json and dataset.json beside it ({reason}); give the folder as "
-            "nnUNetv2_train has written it"
-        ) from error
-    return WholeNetwork(checkpoint, trainer, configuration, whole)
+    checkpoint = Checkpoint.read(path)
+    _check(path, checkpoint.trainer)
+    whole = checkpoint.network(plans, dataset)
+    if "prune_level" in PlansManager(plans).get_configuration(checkpoint.configuration).network_arch_init_kwargs:
+        raise UserError(f"{path}: pruned already; prune the whole model's folder")
+    return WholeNetwork(checkpoint.content, checkpoint.trainer, checkpoint.configuration, whole)
 
 
 def _prune_checkpoint(
@@ -145,7 +124,7 @@ def _prune_checkpoint(
     whole = read_whole(path, plans, dataset)
     pruned_plans = with_architecture_option(plans, whole.configuration, "prune_level", level)
     try:
-        pruned = _network(whole.trainer, pruned_plans, dataset, whole.configuration)
+        pruned = build_network(whole.trainer, pruned_plans, dataset, whole.configuration)
     except ValueError as error:
         raise UserError(f"--level {level}: {error}") from error
     weights = whole.checkpoint["network_weights"]
@@ -202,29 +181,8 @@ def _save(checkpoint: dict[str, Any], path: Path, output: Path) -> None:
         raise UserError(f"{output}: could not be written; free some space, then run the same command again") from error
 
 
-def _network(trainer: Any, plans: dict[str, Any], dataset: dict[str, Any], configuration: str) -> torch.nn.Module:
-    manager = PlansManager(plans)
-    configuration_manager = manager.get_configuration(configuration)
-    return trainer.build_network_architecture(
-        manager,
-        configuration_manager,
-        determine_num_input_channels(manager, configuration_manager, dataset),
-        manager.get_label_manager(dataset).num_segmentation_heads,
-        enable_deep_supervision=False,
-    )
-
-
 def _parameters(network: torch.nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The content of a file of a model folder.
-
-    Raises:
-        UserError: if there is no such file, or nothing nnU-Net would write in it.
-    """
-    return read_object(path, "give a model folder, as nnUNetv2_train writes it")
 
 
 def _copy(source: Path, target: Path, names: tuple[str, ...]) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunetv2_unet3plus import cli
+from nnunetv2_unet3plus import cli, trained_network
 from nnunetv2_unet3plus.errors import UserError
-from nnunetv2_unet3plus.pruning import levels, model_folder
+from nnunetv2_unet3plus.pruning import levels
 from nnunetv2_unet3plus.pruning.figure import draw
 from nnunetv2_unet3plus.pruning.levels import Level, choose_level, table
 from nnunetv2_unet3plus.trainers import nnUNetTrainerUNet3Plus, nnUNetTrainerUNetSharp, nnUNetTrainerUNetSharpNoDS
@@ -195,7 +195,7 @@ class TestBadInput:
         assert "trains no UNet++ or UNet#" in self.refused(capsys, folder, "--auto", "-o", tmp_path / "out")
 
     def test_second_stage_of_a_cascade(self, dataset, measured, tmp_path, capsys, monkeypatch):
-        monkeypatch.setattr(model_folder, "determine_num_input_channels", lambda *_: 1)  # those of the model at hand
+        monkeypatch.setattr(trained_network, "determine_num_input_channels", lambda *_: 1)  # those of the model at hand
         plans = json.loads((dataset / "plans.json").read_text())
         plans["configurations"]["2d"]["previous_stage"] = "2d_lowres"
         plans["configurations"]["2d_lowres"] = plans["configurations"]["2d"] | {"next_stage": "2d"}

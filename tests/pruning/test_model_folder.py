@@ -93,7 +93,7 @@ def test_file_shrinks_as_the_parameters_do(make_model, tmp_path):
 
 def test_weights_that_load_into_another_network_are_noticed(make_model, tmp_path, monkeypatch):
     folder = make_model(nnUNetTrainerUNetSharp)
-    build = model_folder._network
+    build = model_folder.build_network
 
     def other_nonlinearity(trainer, plans, *rest):
         network = build(trainer, plans, *rest)
@@ -101,7 +101,7 @@ def test_weights_that_load_into_another_network_are_noticed(make_model, tmp_path
             network.encoder.stages[0][0].convs[0].nonlin.negative_slope = 0.5
         return network
 
-    monkeypatch.setattr(model_folder, "_network", other_nonlinearity)
+    monkeypatch.setattr(model_folder, "build_network", other_nonlinearity)
     with pytest.raises(RuntimeError, match="pruned to level 1 is not the whole network's branch"):
         cli.main(["prune", str(folder), "--level", "1", "-o", str(tmp_path / "pruned")])
     assert not (tmp_path / "pruned").exists()

@@ -13,11 +13,9 @@ from torch._dynamo.utils import counters
 from nnunetv2_unet3plus.trainers import (
     nnUNetTrainerUNet3Plus,
     nnUNetTrainerUNet3PlusCGM,
-    nnUNetTrainerUNet3PlusDiceCE,
     nnUNetTrainerUNet3PlusPaper,
     nnUNetTrainerUNetPlusPlus,
     nnUNetTrainerUNetSharpCGM,
-    nnUNetTrainerUNetSharpNoDS,
     nnUNetTrainerVNet3Plus,
 )
 from tests.trainers.test_declarative import ALL_TRAINERS, PLAN_DRIVEN, has_enough_stages
@@ -32,10 +30,8 @@ WITH_STAGES_OF_THEIR_OWN = [t for t in ALL_TRAINERS if t not in PLAN_DRIVEN and 
 FAMILIES = [
     (nnUNetTrainerUNet3Plus, "3d"),
     (nnUNetTrainerUNet3PlusCGM, "2d"),
-    (nnUNetTrainerUNet3PlusDiceCE, "2.5d"),
     (nnUNetTrainerUNetPlusPlus, "2d"),
     (nnUNetTrainerUNetSharpCGM, "2.5d"),
-    (nnUNetTrainerUNetSharpNoDS, "3d"),
     (nnUNetTrainerVNet3Plus, "2d"),
 ]
 
