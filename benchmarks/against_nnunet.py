@@ -27,7 +27,7 @@ from benchmarks.measure import interleaved_seconds, median_ratio
 from benchmarks.plans import BATCH_SIZE, NNUNETS, OURS, SIZES, WITH_CAT_CHANNELS, ours, stock_plan
 from benchmarks.subject import Subject, bytes_needed, check_memory, check_size
 
-DEFAULT = ["unet3plus"]  # the nested ones take many times as long and up to 14 GB
+DEFAULT = ["unet3plus", "unet3plus_lite"]  # the nested ones take many times as long and up to 14 GB
 
 Builders = dict[str, Callable[[], nn.Module]]
 

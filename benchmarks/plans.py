@@ -21,7 +21,7 @@ OURS: dict[str, type[nn.Module]] = {
     "unet": UNet,
     "unet3plus_raw": UNet3PlusRaw,
 }
-WITH_CAT_CHANNELS = ("unet3plus", "unet3plus_cgm")
+WITH_CAT_CHANNELS = ("unet3plus", "unet3plus_cgm", "unet3plus_lite", "unet3plus_lite_cgm")
 
 
 def stock_plan(name: str, stages: int | None = None) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from benchmarks.subject import Subject, as_list, bytes_needed, check_memory, che
 from benchmarks.training_step import CLASSES, PAPERS, shape_of
 from nnunetv2_unet3plus.architectures.papers import NARROW, paper_plan
 
-ON_PLAN = ("unet3plus", "unetplusplus", "unetsharp")
+ON_PLAN = ("unet3plus", "unet3plus_lite", "unetplusplus", "unetsharp")
 MATRIX_SIDE = 2048
 CHANNELS, PIXELS = 128, 128  # of the convolution that the rate is measured by
 

@@ -38,7 +38,7 @@ from benchmarks.plans import CLASSES, SIZES, ours, plain, stock_plan
 from benchmarks.subject import bytes_needed, check_memory, check_size
 from nnunetv2_unet3plus.errors import UserError
 
-GATED = ("unet3plus_cgm",)  # networks that ask one gate, by the name of `gate`
+GATED = ("unet3plus_cgm", "unet3plus_lite_cgm")  # networks that ask one gate, by the name of `gate`
 REFERENCE = "PlainConvUNet"
 VIEWS = 4  # of a patch: as it is, mirrored along either axis, along both
 LABELS = {"background": 0} | {f"class {label}": label for label in range(1, CLASSES)}

@@ -28,20 +28,10 @@ from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import nn
 
+from benchmarks.accuracy import seeded
+
 DATASET = "Dataset501_LiTS"
 TRAINERS = {"without gate": "nnUNetTrainerUNet3Plus", "with gate": "nnUNetTrainerUNet3PlusCGM"}
-SEEDED_TRAINING = """
-import random, sys
-import numpy, torch
-seed = int(sys.argv.pop())
-for start_from in (random.seed, numpy.random.seed, torch.manual_seed):
-    start_from(seed)
-from nnunetv2.run.run_training import run_training_entry
-from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
-module.get_allowed_n_proc_DA = lambda: 0  # augmentation in this process, which is the seeded one
-module.nnUNetTrainer.perform_actual_validation = lambda *_: None  # its scans are those predicted below
-run_training_entry()
-"""
 
 
 def main() -> None:
@@ -106,8 +96,7 @@ def edit_plan(workspace: Path, batch_size: int, patch_size: int | None, width: i
 def train(workspace: Path, trainer: str, seed: int) -> None:
     """Train fold 0, unless that has been done."""
     if not (model_folder(workspace, trainer) / "fold_0" / "checkpoint_final.pth").exists():
-        options = ("501", "2d", "0", "-tr", trainer, "-device", "cpu")
-        subprocess.run([sys.executable, "-c", SEEDED_TRAINING, *options, str(seed)], check=True)
+        seeded.train("501", "2d", "0", "-tr", trainer, seed=seed, validate=False)  # predicted below
 
 
 def model_folder(workspace: Path, trainer: str) -> Path:

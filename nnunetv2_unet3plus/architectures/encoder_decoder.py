@@ -1,7 +1,7 @@
 """What all our networks share: an encoder, and nnU-Net's ways to build, initialise and measure a network."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from dynamic_network_architectures.architectures.abstract_arch import AbstractDynamicNetworkArchitectures
@@ -9,10 +9,12 @@ from dynamic_network_architectures.building_blocks.helper import convert_conv_op
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He, init_last_bn_before_add_to_0
 from torch import Tensor, nn
 
-from nnunetv2_unet3plus.building_blocks.plan_encoder import encoder_feature_map_size, plan_encoder
 from nnunetv2_unet3plus.building_blocks.norm_nonlin import channels_last, has_slow_norm, join_blocks
+from nnunetv2_unet3plus.building_blocks.plan_encoder import encoder_feature_map_size, plan_encoder
 from nnunetv2_unet3plus.building_blocks.recompute import recomputing
 from nnunetv2_unet3plus.errors import ConfigurationError
+
+T = TypeVar("T")
 
 _PER_STAGE = (
     "features_per_stage",
@@ -92,15 +94,19 @@ class EncoderDecoderNetwork(AbstractDynamicNetworkArchitectures):
         Returns:
             Logits ``(B, num_classes, *size)``; with deep supervision a list of every head's logits, these first.
         """
+        return self.sparingly(self.segment, x)
+
+    def sparingly(self, compute: Callable[[Tensor], T], x: Tensor) -> T:
+        """``compute(x)``, keeping little for the backward pass, on the CPU in the format that is fastest there."""
         if torch.compiler.is_compiling() or torch.jit.is_tracing() or not self.recompute:
-            return self.segment(x)
+            return compute(x)
         if x.device.type == "cpu" and not has_slow_norm(self):
             x = channels_last(x)
         with recomputing():
-            return self.segment(x)
+            return compute(x)
 
     def segment(self, x: Tensor) -> Tensor | list[Tensor]:
-        """As `forward`, whatever has to be kept for the backward pass."""
+        """As `forward`, which decides about memory format and what is kept."""
         return self.decoder(self.encoder(x))
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:

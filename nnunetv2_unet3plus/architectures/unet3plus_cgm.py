@@ -55,4 +55,4 @@ class UNet3PlusCGM(UNet3Plus):
 
     def presence_logits(self, x: Tensor) -> Tensor:
         """The gate's answer `(B, 1, classes, 2)` alone, at the price of the encoder."""
-        return self.gate(self.encoder(x)[-1]).unsqueeze(1)
+        return self.sparingly(lambda x: self.gate(self.encoder(x)[-1]).unsqueeze(1), x)

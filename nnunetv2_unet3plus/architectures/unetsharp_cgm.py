@@ -87,7 +87,7 @@ class UNetSharpCGM(UNetSharp):
 
     def presence_logits(self, x: Tensor) -> Tensor:
         """The answers `(B, gates, classes, 2)` of the gates that are asked at inference, that of the deepest first."""
-        return self._ask(self.guides, self.decoder.node_maps(self.encoder(x)))
+        return self.sparingly(lambda x: self._ask(self.guides, self.decoder.node_maps(self.encoder(x))), x)
 
     def _ask(self, branches: list[Node], maps: dict[Node, Tensor]) -> Tensor:
         return torch.stack([self._gate(branch, maps[branch]) for branch in branches], dim=1)

@@ -1,8 +1,8 @@
 """The decoder of UNet3PlusLite: UNet 3+'s full-scale skips with no wide convolution where the maps are large.
 
-Every stage fuses the same N maps as UNet 3+'s. What is different: a coarser map goes through conv - norm - nonlin on its
-own grid, and all coarser maps meet on the next coarser grid, where the fusing convolution takes its share of them; its
-result is interpolated and added to the share of the finer maps.
+Every stage fuses the same N maps as UNet 3+'s. What is different: a coarser map goes through conv - norm - nonlin on
+its own grid, and all coarser maps meet on the next coarser grid, where the fusing convolution takes its share of them;
+its result is interpolated and added to the share of the finer maps.
 """
 
 from typing import Any
@@ -40,8 +40,7 @@ class LiteStage(nn.Module):
             return NormAndNonlin(encoder, channels, nonlin_first)
 
         self.encoder_branches = nn.ModuleList(
-            conv(channels, cat_channels, stage, encoder.conv_bias)
-            for channels in encoder.output_channels[: stage + 1]
+            conv(channels, cat_channels, stage, encoder.conv_bias) for channels in encoder.output_channels[: stage + 1]
         )
         self.encoder_norm = norm_and_nonlin(cat_channels * (stage + 1))
         self.decoder_branches = nn.ModuleList(

@@ -56,8 +56,8 @@ def max_pool(x: Tensor, stride: Sequence[int]) -> Tensor:
 class MaxPool(nn.Module):
     """`max_pool` as a module."""
 
-    def __init__(self, stride: Sequence[int]) -> None:
-        """Keep the stride."""
+    def __init__(self, stride: Any) -> None:
+        """Pool by `stride`, a number an axis."""
         super().__init__()
         self.stride = tuple(stride)
 

@@ -9,6 +9,7 @@ writes each to its place in the concatenation.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -184,7 +185,7 @@ class _NormNonlinModule:
         if not is_recomputing():  # PyTorch's own operators; more memory, the same numbers
             x = torch.cat(maps, dim=1) if len(maps) > 1 else maps[0]
             return self.nonlin(super().forward(x))  # type: ignore[misc]
-        with torch.autocast(maps[0].device.type, enabled=False):
+        with _without_autocast(maps[0].device.type):
             return self._norm_and_nonlin(maps)
 
     def _norm_and_nonlin(self, maps: list[Tensor]) -> Tensor:
@@ -192,6 +193,7 @@ class _NormNonlinModule:
         own = norm.training or norm.running_mean is None
         with torch.no_grad():
             if own:
+                self._require_several_values(maps[0])
                 mean, variance = statistics(maps, per_sample=isinstance(self, _InstanceNorm))
                 if norm.running_mean is not None:
                     self._remember(mean[0], variance[0], maps[0][:, 0].numel())
@@ -208,12 +210,27 @@ class _NormNonlinModule:
             give_recipe(out, lambda: _affine(inputs, scale, shift, slope))
         return out
 
+    def _require_several_values(self, x: Tensor) -> None:
+        """As PyTorch: there is no variance of a single value.
+
+        Raises:
+            ValueError: naming the size.
+        """
+        values = x[0, 0] if isinstance(self, _InstanceNorm) else x[:, 0]
+        if values.numel() == 1:
+            raise ValueError(f"Expected more than 1 value per channel to normalise, got input size {tuple(x.shape)}")
+
     def _remember(self, mean: Tensor, variance: Tensor, count: int) -> None:
         """Move the running statistics of batch norm, which hold the unbiased variance."""
         norm: Any = self
         norm.num_batches_tracked += 1
         norm.running_mean.lerp_(mean, norm.momentum)
         norm.running_var.lerp_(variance * (count / max(count - 1, 1)), norm.momentum)
+
+
+def _without_autocast(device_type: str) -> AbstractContextManager:
+    available = torch.amp.is_autocast_available(device_type)  # not on the meta device
+    return torch.autocast(device_type, enabled=False) if available else nullcontext()
 
 
 class InstanceNormNonlin2d(_NormNonlinModule, nn.InstanceNorm2d):
@@ -247,7 +264,7 @@ def _slope(nonlin: nn.Module) -> float:
     return 0.0 if isinstance(nonlin, nn.ReLU) else 1.0
 
 
-def join(norm: nn.Module, nonlin: nn.Module) -> tuple[nn.Module, nn.Module]:
+def join(norm: Any, nonlin: Any) -> tuple[Any, Any]:
     """Norm and nonlinearity as one module, whose parameters and buffers are those of the norm.
 
     Returns:
@@ -284,8 +301,6 @@ def _join_block(block: ConvDropoutNormReLU) -> None:
     follows = modules[at + 1] if at + 1 < len(modules) else nn.Identity()
     block.norm, remains = join(modules[at], follows)
     modules[at : at + 2] = [block.norm] if isinstance(remains, nn.Identity) else [block.norm, remains]
-    if hasattr(block, "nonlin") and block.nonlin not in modules:
-        del block.nonlin
     block.all_modules = nn.Sequential(*modules)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from weakref import ref
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _ATTRIBUTE = "_recipe"
 
@@ -88,3 +88,14 @@ def recomputing() -> Iterator[None]:
             yield
     finally:
         _ACTIVE.reset(before)
+
+
+def recompute_nothing(network: nn.Module) -> nn.Module:
+    """Let all networks of ours in a network keep what PyTorch's operators keep; returns it.
+
+    Memory is planned for this: under torch.compile, the rule on CUDA, the compiler decides what is kept.
+    """
+    for module in network.modules():
+        if hasattr(module, "recompute"):
+            module.recompute = False
+    return network

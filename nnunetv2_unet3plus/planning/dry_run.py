@@ -13,12 +13,15 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from nnunetv2_unet3plus.building_blocks.recompute import recompute_nothing
+
 
 class LiveBytes(TorchDispatchMode):
     """Counts the bytes of all tensors that operations make while this is entered.
 
     Attributes:
         now: bytes alive.
+        numbers: those of floating-point numbers.
         peak: the most there were at once.
     """
 
@@ -29,7 +32,7 @@ class LiveBytes(TorchDispatchMode):
             not_counted: tensors made before, of which operations may return views.
         """
         super().__init__()
-        self.now = self.peak = 0
+        self.now = self.numbers = self.peak = 0
         self._known = {tensor.untyped_storage()._cdata for tensor in not_counted}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -37,24 +40,28 @@ class LiveBytes(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
-                self._count(tensor.untyped_storage())
+                self._count(tensor.untyped_storage(), tensor.is_floating_point())
         return result
 
-    def _count(self, storage: torch.UntypedStorage) -> None:
+    def _count(self, storage: torch.UntypedStorage, is_number: bool) -> None:
         key, size = storage._cdata, storage.nbytes()
         if key not in self._known:
             self._known.add(key)
             self.now += size
+            self.numbers += size * is_number
             self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self._forget, key, size)
+            weakref.finalize(storage, self._forget, key, size, is_number)
 
-    def _forget(self, key: int, size: int) -> None:
+    def _forget(self, key: int, size: int, is_number: bool) -> None:
         self._known.discard(key)
         self.now -= size
+        self.numbers -= size * is_number
 
 
 def backward_share(network: nn.Module, input_channels: int, size: Sequence[int], batch_size: int = 2) -> float:
     """The peak of a step's memory over what is alive between forward and backward, in half precision.
+
+    Of a step that recomputes nothing.
 
     Parameters and their gradients are left out. The share hardly depends on the size: 1.62 for UNet 3+ at 128^3 and at
     192^3 voxels.
@@ -68,7 +75,8 @@ def backward_share(network: nn.Module, input_channels: int, size: Sequence[int],
     Returns:
         At least 1.
     """
-    for parameter in network.half().to("meta").parameters():  # libraries' networks may have some parts elsewhere
+    network = recompute_nothing(network).half().to("meta")  # libraries' networks may have some parts elsewhere
+    for parameter in network.parameters():
         if parameter.requires_grad:
             parameter.register_post_accumulate_grad_hook(_forget_gradient)
     x = torch.empty(batch_size, input_channels, *size, dtype=torch.half, device="meta")

@@ -36,6 +36,7 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
+from nnunetv2_unet3plus.building_blocks.recompute import recompute_nothing
 from nnunetv2_unet3plus.errors import ConfigurationError
 from nnunetv2_unet3plus.planning.dry_run import backward_share
 
@@ -147,7 +148,7 @@ def network_on_meta(architecture: dict[str, Any], channels: int, classes: int) -
         classes: channels of the logits.
     """
     with torch.device("meta"):
-        return get_network_from_plans(
+        network = get_network_from_plans(
             architecture["network_class_name"],
             architecture["arch_kwargs"],
             architecture["_kw_requires_import"],
@@ -156,6 +157,7 @@ def network_on_meta(architecture: dict[str, Any], channels: int, classes: int) -
             allow_init=False,
             deep_supervision=True,
         )
+    return recompute_nothing(network)
 
 
 def planner_target(plans_manager: PlansManager) -> float:

@@ -8,6 +8,7 @@ from torch import nn
 from nnunetv2_unet3plus.architectures import timm_encoded, vnet
 from nnunetv2_unet3plus.architectures.unet3plus import UNet3Plus
 from nnunetv2_unet3plus.architectures.unet3plus_cgm import UNet3PlusCGM
+from nnunetv2_unet3plus.architectures.unet3plus_lite import UNet3PlusLite, UNet3PlusLiteCGM
 from nnunetv2_unet3plus.architectures.unetplusplus import UNetPlusPlus
 from nnunetv2_unet3plus.architectures.unetsharp import UNetSharp
 from nnunetv2_unet3plus.architectures.unetsharp_cgm import UNetSharpCGM
@@ -47,6 +48,8 @@ _UNET3PLUS_WIDTH = {"cat_channels": 64}
 NETWORKS = {
     "unet3plus": PlannableNetwork(UNet3Plus, stock_trainer=True),
     "unet3plus_cgm": PlannableNetwork(UNet3PlusCGM),
+    "unet3plus_lite": PlannableNetwork(UNet3PlusLite, stock_trainer=True),
+    "unet3plus_lite_cgm": PlannableNetwork(UNet3PlusLiteCGM),
     "unetplusplus": PlannableNetwork(UNetPlusPlus),
     "unetsharp": PlannableNetwork(UNetSharp),
     "unetsharp_cgm": PlannableNetwork(UNetSharpCGM),

@@ -44,6 +44,8 @@ from nnunetv2_unet3plus.trainers.unet3plus import (
     nnUNetTrainerUNet3PlusCGM,
     nnUNetTrainerUNet3PlusDiceCE,
     nnUNetTrainerUNet3PlusFocal,
+    nnUNetTrainerUNet3PlusLite,
+    nnUNetTrainerUNet3PlusLiteCGM,
     nnUNetTrainerUNet3PlusNoDS,
 )
 from nnunetv2_unet3plus.trainers.vnet import (
@@ -63,6 +65,8 @@ __all__ = [
     "nnUNetTrainerUNet3PlusCGM",
     "nnUNetTrainerUNet3PlusDiceCE",
     "nnUNetTrainerUNet3PlusFocal",
+    "nnUNetTrainerUNet3PlusLite",
+    "nnUNetTrainerUNet3PlusLiteCGM",
     "nnUNetTrainerUNet3PlusNoDS",
     "nnUNetTrainerUNet3PlusPaper",
     "nnUNetTrainerUNet3PlusResNet101",

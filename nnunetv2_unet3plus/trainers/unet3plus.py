@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from nnunetv2_unet3plus.architectures.unet3plus import UNet3Plus
 from nnunetv2_unet3plus.architectures.unet3plus_cgm import UNet3PlusCGM
+from nnunetv2_unet3plus.architectures.unet3plus_lite import UNet3PlusLite, UNet3PlusLiteCGM
 from nnunetv2_unet3plus.losses import FocalLoss, HybridLoss, SegmentationLoss
 from nnunetv2_unet3plus.trainers.classification_guided import ClassificationGuidedTrainer
 from nnunetv2_unet3plus.trainers.declarative import DeclarativeTrainer
@@ -21,6 +22,18 @@ class nnUNetTrainerUNet3PlusCGM(ClassificationGuidedTrainer, nnUNetTrainerUNet3P
     """With the classification gate, the paper's best row; skips the decoder where a patch holds nothing."""
 
     network_class = UNet3PlusCGM
+
+
+class nnUNetTrainerUNet3PlusLite(nnUNetTrainerUNet3Plus):
+    """The cheaper sibling: full-scale skips below the price of nnU-Net's own network."""
+
+    network_class = UNet3PlusLite
+
+
+class nnUNetTrainerUNet3PlusLiteCGM(ClassificationGuidedTrainer, nnUNetTrainerUNet3Plus):
+    """The cheaper sibling with the classification gate."""
+
+    network_class = UNet3PlusLiteCGM
 
 
 class nnUNetTrainerUNet3PlusFocal(nnUNetTrainerUNet3Plus):

@@ -177,7 +177,7 @@ def test_values_of_several_sweeps_are_refused(refusal):
 
 
 def test_whole_scan_skips_the_empty_slices_alone(rows, narrow):
-    plain, gated = rows(whole_scan.main, "--size", "256", "--slices", "2", "--empty", "0.5")
+    plain, gated, lite = rows(whole_scan.main, "--size", "256", "--slices", "2", "--empty", "0.5")
     assert (plain["network"], plain["ratio"]) == ("PlainConvUNet", 1)
     assert gated["patches_skipped"] == gated["empty_slices"] == 0.5
     assert gated["ratio"] == pytest.approx(gated["scan_s"] / plain["scan_s"])

@@ -104,7 +104,7 @@ class TestBadInput:
         assert "--size" in refuse(model, "--size", *size)
 
     def test_size_too_small(self, model, refuse):
-        assert "--size 2 2: does not fit the network (Expected more than 1 spatial element" in refuse(
+        assert "--size 2 2: does not fit the network (Expected more than 1 value per channel" in refuse(
             model, "--size", "2", "2"
         )
 

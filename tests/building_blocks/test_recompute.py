@@ -1,0 +1,94 @@
+"""Recipes instead of tensors: the same gradients, less kept."""
+
+import pytest
+import torch
+from torch import nn
+
+from nnunetv2_unet3plus.building_blocks.recompute import (
+    give_recipe,
+    is_recomputing,
+    kept,
+    recompute_nothing,
+    recomputing,
+)
+from nnunetv2_unet3plus.planning.dry_run import LiveBytes
+
+
+def doubled(x, calls):
+    def compute():
+        calls.append(1)
+        return 2 * x.detach()
+
+    return give_recipe(2 * x, compute)
+
+
+def test_follows_the_recipe_instead_of_keeping_the_tensor():
+    x, weight, calls = torch.randn(5, requires_grad=True), torch.randn(5, requires_grad=True), []
+    with recomputing():
+        y = doubled(x, calls) * weight
+    assert calls == []
+    y.sum().backward()
+    assert calls == [1]
+    torch.testing.assert_close(weight.grad, 2 * x.detach())
+    torch.testing.assert_close(x.grad, 2 * weight.detach())
+
+
+def test_outside_tensors_are_kept():
+    x, weight, calls = torch.randn(5, requires_grad=True), torch.randn(5, requires_grad=True), []
+    (doubled(x, calls) * weight).sum().backward()
+    assert calls == []
+
+
+def test_computes_once_while_somebody_holds_it():
+    calls = []
+    x = doubled(torch.randn(3), calls)
+    first = kept(x)()
+    assert kept(x)() is first
+    assert calls == [1]
+    del first
+    kept(x)()
+    assert calls == [1, 1]
+
+
+def test_what_changed_in_place_is_kept_itself():
+    """The recipe tells of the tensor before the change."""
+    x, weight, calls = torch.ones(3), torch.randn(3, requires_grad=True), []
+    with recomputing():
+        y = doubled(x, calls)
+        y += 5
+        (y * weight).sum().backward()
+    assert calls == []
+    torch.testing.assert_close(weight.grad, torch.full((3,), 7.0))
+
+
+def test_memory_is_free_until_the_backward_pass():
+    x, weight = torch.randn(1000, requires_grad=True), torch.randn(1000, requires_grad=True)
+    bytes_kept = {}
+    for name, context in (("kept", torch.enable_grad()), ("recomputed", recomputing())):
+        with LiveBytes([x, weight]) as live, context:
+            y = (doubled(x, []) * weight).sum()
+        bytes_kept[name] = live.now
+        del y
+    assert bytes_kept["kept"] - bytes_kept["recomputed"] == 4000
+
+
+def test_is_told_by_the_context_alone():
+    assert not is_recomputing()
+    with recomputing():
+        assert is_recomputing()
+        with recomputing():
+            pass
+        assert is_recomputing()
+    assert not is_recomputing()
+    with pytest.raises(RuntimeError, match="inside"), recomputing():
+        raise RuntimeError("inside")
+    assert not is_recomputing()
+
+
+def test_can_be_switched_off_in_networks_of_networks():
+    inner = nn.Module()
+    inner.recompute = True
+    outer = recompute_nothing(nn.Sequential(inner, nn.ReLU()))
+    assert outer[0] is inner
+    assert not inner.recompute
+    assert not hasattr(outer[1], "recompute")
