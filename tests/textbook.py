@@ -16,21 +16,22 @@ from torch.nn import functional
 class TextbookUNet3Plus(nn.Module):
     """The same encoder, then eq. 1 to the letter."""
 
-    def __init__(self, network):
+    def __init__(self, network, stage_class=None):
         super().__init__()
         self.encoder = deepcopy(network.encoder)
-        self.decoder = TextbookDecoder(network)
+        self.decoder = TextbookDecoder(network, stage_class or TextbookStage)
 
     def forward(self, x):
         return self.decoder(self.encoder(x))
 
 
 class TextbookDecoder(nn.Module):
-    def __init__(self, network):
+    def __init__(self, network, stage_class):
         super().__init__()
         self.strides = network.encoder.strides
         self.deep_supervision = network.decoder.deep_supervision
-        self.stages = nn.ModuleList(TextbookStage(stage) for stage in network.decoder.stages)
+        self.own_grids = stage_class is TextbookLiteStage
+        self.stages = nn.ModuleList(stage_class(stage) for stage in network.decoder.stages)
         self.seg_layers = nn.ModuleList(plain_conv(head) for head in network.decoder.seg_layers)
 
     def forward(self, skips):
@@ -39,7 +40,7 @@ class TextbookDecoder(nn.Module):
             size = skips[i].shape[2:]
             maps = [pool(skips[k], self.strides[k + 1 : i + 1]) for k in range(i)]
             maps += [skips[i]]
-            maps += [upsample(x, size) for x in decoded]
+            maps += decoded if self.own_grids else [upsample(x, size) for x in decoded]
             decoded.insert(0, self.stages[i](maps))
         if not self.deep_supervision:
             return self.seg_layers[0](decoded[0])
@@ -62,6 +63,36 @@ class TextbookStage(nn.Module):
         for k, (conv, x) in enumerate(zip([*self.encoder_branches, *self.decoder_branches], maps, strict=True)):
             branches.append(self.nonlin(norm_of_channels(self.norm, conv(x), slice(k * width, (k + 1) * width))))
         return self.fusion(torch.cat(branches, dim=1))
+
+
+class TextbookUNet3PlusLite(TextbookUNet3Plus):
+    """Every coarser map convolved and activated where it is, then all on the next coarser grid."""
+
+    def __init__(self, network):
+        super().__init__(network, TextbookLiteStage)
+
+
+class TextbookLiteStage(nn.Module):
+    def __init__(self, stage):
+        super().__init__()
+        for name, child in deepcopy(stage).named_children():
+            setattr(self, name, child)
+
+    def forward(self, maps):
+        n_finer = len(self.encoder_branches)
+        finer, coarser = maps[:n_finer], maps[n_finer:]
+        norm, width = self.encoder_norm.norm, self.encoder_branches[0].out_channels
+        fine = [
+            norm.nonlin(norm_of_channels(norm, conv(x), slice(k * width, (k + 1) * width)))
+            for k, (conv, x) in enumerate(zip(self.encoder_branches, finer, strict=True))
+        ]
+        coarse = [
+            upsample(block.norm.nonlin(norm_of_channels(block.norm, conv(x), slice(None))), coarser[0].shape[2:])
+            for conv, block, x in zip(self.decoder_branches, self.decoder_norms, coarser, strict=True)
+        ]
+        share = upsample(self.coarse_fusion(torch.cat(coarse, dim=1)), finer[0].shape[2:])
+        norm = self.norm.norm
+        return norm.nonlin(norm_of_channels(norm, self.fine_fusion(torch.cat(fine, dim=1)) + share, slice(None)))
 
 
 class TextbookNestedUNet(nn.Module):

@@ -4,9 +4,9 @@
     python -m benchmarks.accuracy.forms nnUNet_raw/Dataset501_LiTS 2d /path/to/workspace --patch-size 128
 
 Plans and preprocesses as the stock commands do, then trains fold 0 of every form from every seed and lets nnU-Net
-predict and evaluate the held-out quarter of the cases. All forms meet the same patches. What a workspace already has is
-not made again. Prints the mean foreground Dice of every seed, their mean and standard deviation, and how far the losses
-of the form that keeps all maps and of the one that recomputes them are apart.
+predict (without mirroring) and evaluate the held-out quarter of the cases. All forms meet the same patches. What a
+workspace already has is not made again. Prints the mean foreground Dice of every seed, their mean and standard
+deviation, and how far the losses of the form that keeps all maps and of the one that recomputes them are apart.
 """
 
 import argparse
@@ -45,7 +45,6 @@ EXACT = Form("UNet3Plus", "nnUNetTrainerUNet3Plus")
 FORMS = (
     KEEPS_ALL,
     EXACT,
-    Form("UNet3Plus, 8 channels a branch", "nnUNetTrainerUNet3Plus", {"cat_channels": 8}),
     Form("UNet3PlusLite", "nnUNetTrainerUNet3PlusLite"),
     Form("nnU-Net's default network", "nnUNetTrainerHybridLoss"),
 )

@@ -15,6 +15,13 @@ from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 module.get_allowed_n_proc_DA = lambda: 0  # augmentation in this process, which is the seeded one
 """
 _WITHOUT_VALIDATION = "module.nnUNetTrainer.perform_actual_validation = lambda *_: None\n"
+_WITHOUT_MIRRORING = """
+validate = module.nnUNetTrainer.perform_actual_validation
+def validate_as_it_is(trainer, *arguments):
+    trainer.inference_allowed_mirroring_axes = None
+    validate(trainer, *arguments)
+module.nnUNetTrainer.perform_actual_validation = validate_as_it_is
+"""
 
 
 def train(
@@ -29,13 +36,13 @@ def train(
     Args:
         *arguments: those of `nnUNetv2_train`.
         seed: of weights, patches and augmentation.
-        validate: whether to predict the fold's validation cases in the end.
+        validate: whether to predict the fold's validation cases in the end, without mirroring.
         environment: of the process; None for this one's.
         quiet: print only what goes wrong.
 
     Raises:
         CalledProcessError: if the training fails.
     """
-    program = _TRAINING + ("" if validate else _WITHOUT_VALIDATION) + "run_training_entry()\n"
+    program = _TRAINING + (_WITHOUT_MIRRORING if validate else _WITHOUT_VALIDATION) + "run_training_entry()\n"
     command = [sys.executable, "-c", program, *arguments, "-device", "cpu", str(seed)]
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL if quiet else None)

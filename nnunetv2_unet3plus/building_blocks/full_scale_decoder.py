@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nnunetv2_unet3plus.building_blocks.max_pool import max_pool
 from nnunetv2_unet3plus.building_blocks.norm_nonlin import is_joined, join, join_blocks
 from nnunetv2_unet3plus.building_blocks.resize_conv import matching_resize_conv
-from nnunetv2_unet3plus.building_blocks.winograd import wide_conv
+from nnunetv2_unet3plus.building_blocks.winograd import fastest_form
 
 
 class FullScaleStage(nn.Module):
@@ -42,12 +42,12 @@ class FullScaleStage(nn.Module):
         super().__init__()
         n_stages = len(encoder.output_channels)
         kernel_size = encoder.kernel_sizes[stage]
-        padding = [k // 2 for k in kernel_size]
+        padding = tuple(k // 2 for k in kernel_size)
         width = cat_channels * n_stages
         coarser_channels = [width] * (n_stages - stage - 2) + [encoder.output_channels[-1]]
 
         self.encoder_branches = nn.ModuleList(
-            encoder.conv_op(channels, cat_channels, kernel_size, padding=padding, bias=encoder.conv_bias)
+            fastest_form(encoder.conv_op(channels, cat_channels, kernel_size, padding=padding, bias=encoder.conv_bias))
             for channels in encoder.output_channels[: stage + 1]
         )
         resize_conv = matching_resize_conv(encoder.conv_op)
@@ -59,7 +59,7 @@ class FullScaleStage(nn.Module):
         self.norm, self.nonlin = (norm, nonlin) if nonlin_first else join(norm, nonlin)
         self.dropout = encoder.dropout_op(**(encoder.dropout_op_kwargs or {})) if encoder.dropout_op else nn.Identity()
         self.fusion = ConvDropoutNormReLU(
-            wide_conv(encoder.conv_op),
+            encoder.conv_op,
             width,
             width,
             kernel_size,
@@ -92,6 +92,14 @@ class FullScaleStage(nn.Module):
             return self.fusion(self.nonlin(self.norm(branches)))
         x = self.dropout(torch.cat(branches, dim=1))
         return self.fusion(self.norm(self.nonlin(x)) if self.nonlin_first else self.nonlin(self.norm(x)))
+
+    def stored_values(self, voxels: Sequence[int]) -> float:
+        """Values stored for backward, one count a conv block.
+
+        Args:
+            voxels: of the grids of this stage and the coarser ones, finest first.
+        """
+        return 2 * self.fusion.conv.out_channels * voxels[0]  # the branches and the fusion are a conv block each
 
 
 class FullScaleDecoder(nn.Module):
@@ -170,15 +178,15 @@ class FullScaleDecoder(nn.Module):
         Args:
             input_size: spatial size of the network's input.
         """
-        size = list(input_size)
-        total = 0.0
-        for stage, stride in enumerate(self.strides):
+        size, voxels = list(input_size), []
+        for stride in self.strides:
             size = [-(-n // s) for n, s in zip(size, stride, strict=True)]
-            if stage < len(self.stages):
-                # branches and fusion are a conv block each; a pooled map is stored with its indices, 64 bits a value,
-                # but without a normalised copy: three 32-bit values where a conv block has two
-                pooled = sum(self.encoder_channels[:stage])
-                total += (2 * self.decoded_channels + 1.5 * pooled) * prod(size)
-            if self.deep_supervision or stage == 0:
-                total += self.num_classes * prod(size)
-        return int(total)
+            voxels.append(prod(size))
+        total = 0.0
+        for stage, block in enumerate(self.stages):
+            # a pooled map is stored with its indices, 64 bits a value, but without a normalised copy: three 32-bit
+            # values where a conv block has two
+            pooled = sum(self.encoder_channels[:stage])
+            total += block.stored_values(voxels[stage:]) + 1.5 * pooled * voxels[stage]  # type: ignore[operator]
+        heads = voxels if self.deep_supervision else voxels[:1]
+        return int(total + self.num_classes * sum(heads))

@@ -5,6 +5,7 @@ its own grid, and all coarser maps meet on the next coarser grid, where the fusi
 its result is interpolated and added to the share of the finer maps.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from nnunetv2_unet3plus.building_blocks.norm_nonlin import is_joined, join
 from nnunetv2_unet3plus.building_blocks.resize_conv import resize
-from nnunetv2_unet3plus.building_blocks.winograd import wide_conv
+from nnunetv2_unet3plus.building_blocks.winograd import fastest_form
 
 
 class LiteStage(nn.Module):
@@ -32,24 +33,24 @@ class LiteStage(nn.Module):
         width = cat_channels * n_stages
         coarser = range(stage + 1, n_stages)
 
-        def conv(channels: int, out_channels: int, grid: int, bias: bool, conv_op: Any = encoder.conv_op) -> nn.Module:
+        def conv(channels: int, out_channels: int, grid: int, bias: bool = encoder.conv_bias) -> Any:
             kernel_size = encoder.kernel_sizes[grid]
-            return conv_op(channels, out_channels, kernel_size, padding=[k // 2 for k in kernel_size], bias=bias)
+            padding = tuple(k // 2 for k in kernel_size)
+            return fastest_form(encoder.conv_op(channels, out_channels, kernel_size, padding=padding, bias=bias))
 
         def norm_and_nonlin(channels: int) -> NormAndNonlin:
             return NormAndNonlin(encoder, channels, nonlin_first)
 
         self.encoder_branches = nn.ModuleList(
-            conv(channels, cat_channels, stage, encoder.conv_bias) for channels in encoder.output_channels[: stage + 1]
+            conv(channels, cat_channels, stage) for channels in encoder.output_channels[: stage + 1]
         )
         self.encoder_norm = norm_and_nonlin(cat_channels * (stage + 1))
         self.decoder_branches = nn.ModuleList(
-            conv(encoder.output_channels[-1] if grid == n_stages - 1 else width, cat_channels, grid, encoder.conv_bias)
-            for grid in coarser
+            conv(encoder.output_channels[-1] if grid == n_stages - 1 else width, cat_channels, grid) for grid in coarser
         )
         self.decoder_norms = nn.ModuleList(norm_and_nonlin(cat_channels) for _ in coarser)
-        self.fine_fusion = conv(cat_channels * (stage + 1), width, stage, encoder.conv_bias, wide_conv(encoder.conv_op))
-        self.coarse_fusion = conv(cat_channels * len(coarser), width, stage + 1, False, wide_conv(encoder.conv_op))
+        self.fine_fusion = conv(cat_channels * (stage + 1), width, stage)
+        self.coarse_fusion = conv(cat_channels * len(coarser), width, stage + 1, bias=False)
         self.norm = norm_and_nonlin(width)
 
     def forward(self, encoded: list[Tensor], decoded: list[Tensor]) -> Tensor:
@@ -70,6 +71,18 @@ class LiteStage(nn.Module):
         ]
         share = self.coarse_fusion(torch.cat(coarse, dim=1))
         return self.norm([self.fine_fusion(fine) + resize(share, encoded[-1].shape[2:])])
+
+    def stored_values(self, voxels: Sequence[int]) -> float:
+        """Values stored for backward, one count a conv block.
+
+        Args:
+            voxels: of the grids of this stage and the coarser ones, finest first.
+        """
+        fine, coarse = self.fine_fusion.in_channels, self.coarse_fusion.in_channels
+        branch = coarse // (len(voxels) - 1)
+        here = (fine + self.fine_fusion.out_channels) * voxels[0]
+        # what meets on the next coarser grid is stored once more, without a normalised copy
+        return float(here + branch * sum(voxels[1:]) + 0.5 * coarse * voxels[1])
 
 
 class NormAndNonlin(nn.Module):

@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from nnunetv2_unet3plus.building_blocks.recompute import give_recipe, is_recomputing
+from nnunetv2_unet3plus.building_blocks.winograd import fastest_form
 
 VALUES_PER_PIECE = 2**17  # half a MB: a few such pieces fit the second-level cache of a core
 
@@ -283,7 +284,9 @@ def _has_usual_statistics(norm: Any) -> bool:
 
 
 def join_blocks(network: nn.Module) -> None:
-    """Join norm and nonlinearity in all of nnU-Net's conv blocks; names in the state dict stay.
+    """In all of nnU-Net's conv blocks join norm and nonlinearity, and let the conv know its fastest form.
+
+    Names in the state dict stay.
 
     Args:
         network: with parameters not yet initialised.
@@ -295,12 +298,12 @@ def join_blocks(network: nn.Module) -> None:
 
 def _join_block(block: ConvDropoutNormReLU) -> None:
     modules = list(block.all_modules)
+    block.conv = modules[0] = fastest_form(modules[0])
     at = next((index for index, module in enumerate(modules) if type(module) in _JOINED), None)
-    if at is None:
-        return
-    follows = modules[at + 1] if at + 1 < len(modules) else nn.Identity()
-    block.norm, remains = join(modules[at], follows)
-    modules[at : at + 2] = [block.norm] if isinstance(remains, nn.Identity) else [block.norm, remains]
+    if at is not None:
+        follows = modules[at + 1] if at + 1 < len(modules) else nn.Identity()
+        block.norm, remains = join(modules[at], follows)
+        modules[at : at + 2] = [block.norm] if isinstance(remains, nn.Identity) else [block.norm, remains]
     block.all_modules = nn.Sequential(*modules)
 
 

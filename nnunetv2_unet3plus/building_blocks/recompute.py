@@ -97,5 +97,5 @@ def recompute_nothing(network: nn.Module) -> nn.Module:
     """
     for module in network.modules():
         if hasattr(module, "recompute"):
-            module.recompute = False
+            setattr(module, "recompute", False)  # noqa: B010 - a plain attribute, no parameter
     return network

@@ -11,7 +11,7 @@ axis with three taps is ``[S_-1 U | S_0 U | S_+1 U]``. An axis that is not resiz
 The upsampled map is never stored, and the channel mixing, the dear part, runs on a fraction of the voxels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from math import floor, prod
 from typing import Any
@@ -21,11 +21,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import register_flop_formula
 
+from nnunetv2_unet3plus.building_blocks.winograd import conv
+
 # Output rows are computed in blocks that need about this many coarse rows: the matrices are banded, so the work per
 # row stays constant however large the grid. Smaller blocks cost calls, larger ones multiply by zeros.
-COARSE_ROWS_PER_BLOCK = 16
+COARSE_ROWS_PER_BLOCK = 8
+# What is computed in between has about as many values at a time, but of a few channels at least: they lie side by side.
+VALUES_AT_ONCE = 2**22
+LEAST_CHANNELS_AT_ONCE = 8
 
-_CONV = {2: functional.conv2d, 3: functional.conv3d}
 _CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 _INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 
@@ -62,7 +66,7 @@ def resize_conv(x: Tensor, weight: Tensor, bias: Tensor | None, size: Sequence[i
     """
     size = tuple(size)
     if not _channels_first_pays(x, weight, size):
-        return _CONV[len(size)](resize(x, size), weight, bias, padding=_same_padding(weight.shape[2:]))
+        return conv(resize(x, size), weight, bias)
     axes = _axes_by_matrix(tuple(x.shape[2:]), weight, size)
     y = _mix_channels(x, weight, bias, axes)
     taps = [k if axis in axes else 1 for axis, k in enumerate(weight.shape[2:])]
@@ -90,7 +94,7 @@ def resize_conv_of_concatenation(
     parts = list(zip(maps, weight.split([x.shape[1] for x in maps], dim=1), strict=True))
     here = [part for part in parts if tuple(part[0].shape[2:]) == size]
     x, w = (torch.cat(tensors, dim=1) if len(here) > 1 else tensors[0] for tensors in zip(*here, strict=True))
-    out = _CONV[len(size)](x, w, bias, padding=_same_padding(w.shape[2:]))
+    out = conv(x, w, bias)
     for x, w in parts:
         if tuple(x.shape[2:]) != size:
             out += resize_conv(x, w, None, size)
@@ -134,7 +138,7 @@ def _mix_channels(x: Tensor, weight: Tensor, bias: Tensor | None, axes: Sequence
     if bias is not None:  # with the middle tap: its interpolation weights sum to 1 in every row, borders included
         others = (len(mixing) - len(bias)) // 2
         bias = functional.pad(bias, (others, others))
-    return _CONV[dims](x, mixing, bias, padding=_same_padding(kernel))
+    return conv(x, mixing, bias)
 
 
 def tap_matrix(n: int, m: int, taps: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
@@ -220,19 +224,55 @@ def interpolate_taps(y: Tensor, size: Sequence[int], taps: Sequence[int], channe
     Returns:
         Map of shape `(B, O, *size)`.
     """
+    channels = y.shape[1] // prod(taps)
+    out = _empty_like(y, (y.shape[0], channels, *size), channels_last)
+    y = y.unflatten(1, (prod(taps), channels))
+    for sample, part in _portions(y.shape[0], channels, prod(taps) * prod(y.shape[3:])):
+        out[sample, part] = _interpolate(y[sample, :, part].flatten(1, 2), size, taps, channels_last)
+    return out
+
+
+def _interpolate(y: Tensor, size: Sequence[int], taps: Sequence[int], channels_last: bool) -> Tensor:
+    """As `interpolate_taps`, of one sample and some of its channels."""
     grid, dims = y.shape[2:], len(size)
     y = y.unflatten(1, (*taps, y.shape[1] // prod(taps)))
     # (B, *taps, O, *grid) -> (B, O, n1, taps1, n2, taps2, ...), the form _along_axis works on
     y = y.permute(0, 1 + dims, *(i for axis in range(dims) for i in (2 + dims + axis, 1 + axis)))
     for axis in reversed(range(dims)):
         y = _along_axis(y, axis, grid[axis], size[axis], taps[axis], channels_last)
-    y = y.squeeze(tuple(range(3, 3 + 2 * dims, 2)))
-    return y.contiguous(memory_format=_memory_format(dims, channels_last))
+    return y.squeeze(tuple(range(3, 3 + 2 * dims, 2)))
+
+
+def _portions(samples: int, channels: int, values_a_channel: int) -> Iterator[tuple[slice, slice]]:
+    """Samples and channels that are computed at a time, so that what is computed in between stays small.
+
+    The allocator keeps memory of up to 32 MB for the next; larger pieces it gets anew, at a page fault for every 4 kB.
+    """
+    step = max(LEAST_CHANNELS_AT_ONCE, VALUES_AT_ONCE // values_a_channel)
+    for sample in range(samples):
+        for first in range(0, channels, step):
+            yield slice(sample, sample + 1), slice(first, min(first + step, channels))
+
+
+def _empty_like(x: Tensor, shape: Sequence[int], channels_last: bool) -> Tensor:
+    return torch.empty(
+        tuple(shape), dtype=x.dtype, device=x.device, memory_format=_memory_format(len(shape) - 2, channels_last)
+    )
 
 
 @torch.library.custom_op("nnunetv2_unet3plus::interpolate_taps_adjoint", mutates_args=())
 def _interpolate_taps_adjoint(g: Tensor, grid: Sequence[int], taps: Sequence[int], channels_last: bool) -> Tensor:
     """The transposed matrices in the opposite order, `(B, O, *size)` to `(B, prod(taps) * O, *grid)`."""
+    samples, channels, taps_of_all = *g.shape[:2], prod(taps)
+    out = _empty_like(g, (samples, taps_of_all * channels, *grid), channels_last)
+    parts = out.unflatten(1, (taps_of_all, channels))
+    for sample, part in _portions(samples, channels, taps_of_all * prod(grid)):
+        parts[sample, :, part] = _adjoint(g[sample, part], grid, taps, channels_last).unflatten(1, (taps_of_all, -1))
+    return out
+
+
+def _adjoint(g: Tensor, grid: Sequence[int], taps: Sequence[int], channels_last: bool) -> Tensor:
+    """As `_interpolate_taps_adjoint`, of one sample and some of its channels."""
     size, dims = g.shape[2:], len(grid)
     for axis in range(dims):
         g = g.unsqueeze(3 + 2 * axis)

@@ -11,6 +11,7 @@ ten, depending on memory format and direction.
 PyTorch has this form on CUDA (cuDNN), not on the CPU.
 """
 
+import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from math import prod
@@ -26,8 +27,12 @@ INPUT_SIDE = OUTPUT_SIDE + KERNEL_SIDE - 1
 
 # What a strip of tiles is computed from and through stays in a core's cache; fewer tiles read the kernels too often.
 TILES_PER_STRIP = 160
-# With fewer channels the transforms, which are per channel, cost more than the products over the channels save.
-LEAST_CHANNELS = 128
+# With fewer channels the transforms, which are per channel, cost more than the products over the channels save. Of what
+# goes in and what comes out the harmonic mean counts: the products grow as the product of both, the transforms as their
+# sum.
+LEAST_MEAN_CHANNELS = 80
+# With fewer pixels for every channel the transforms of the kernels cost more than that.
+LEAST_PIXELS_A_CHANNEL = 2
 # Along a short axis most of a row of tiles is padding.
 LEAST_PIXELS_AN_AXIS = 16
 
@@ -46,9 +51,9 @@ def winograd_pays(x: Tensor, weight: Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and tuple(weight.shape[2:]) == (KERNEL_SIDE, KERNEL_SIDE)
         and x.shape[1] == weight.shape[1]
-        and min(weight.shape[:2]) >= LEAST_CHANNELS
+        and 2 / (1 / weight.shape[0] + 1 / weight.shape[1]) >= LEAST_MEAN_CHANNELS
         and min(height, width) >= LEAST_PIXELS_AN_AXIS
-        and height * width >= OUTPUT_SIDE**2 * max(weight.shape[:2])  # else the transforms of the kernels dominate
+        and height * width >= LEAST_PIXELS_A_CHANNEL * max(weight.shape[:2])
         and x.is_contiguous(memory_format=torch.channels_last)
     )
 
@@ -90,18 +95,23 @@ def _polynomial(roots: tuple[float, ...]) -> Tensor:
 
 
 class _Workspace:
-    """Memory for what is computed strip by strip: asked for once and used by turns, it stays in the cache."""
+    """Memory for what is computed strip by strip: used by turns, it stays in the cache.
 
-    def __init__(self, like: Tensor) -> None:
-        """For tensors of the type and device of another."""
-        self._like = like
+    And it stays from call to call, some ten MB: fresh memory costs a page fault for every 4 kB, which took half the
+    time of small maps.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        """For tensors of a type, on the CPU."""
+        self._dtype = dtype
         self._buffers: dict[str, Tensor] = {}
 
     def tensor(self, name: str, *shape: int) -> Tensor:
         """A contiguous tensor of this shape; the next of this name overwrites it."""
         size = prod(shape)
         if name not in self._buffers or self._buffers[name].numel() < size:
-            self._buffers[name] = self._like.new_empty(size)
+            with torch.inference_mode(False):  # what prediction has made, training may use
+                self._buffers[name] = torch.empty(size, dtype=self._dtype, device="cpu")
         return self._buffers[name][:size].view(shape)
 
     def transform(self, tiles: Tensor, matrix: Tensor, name: str) -> Tensor:
@@ -137,6 +147,21 @@ class _Workspace:
         tiles = self.tensor(name, side, side, stop - start, columns, channels)
         tiles.copy_(strip.unfold(0, side, OUTPUT_SIDE).unfold(1, side, OUTPUT_SIDE).permute(3, 4, 0, 1, 2))
         return tiles.view(side * side, -1)
+
+
+class _Workspaces(threading.local):
+    """One a thread and type."""
+
+    def __init__(self) -> None:
+        """None yet."""
+        self._of_type: dict[torch.dtype, _Workspace] = {}
+
+    def of(self, x: Tensor) -> _Workspace:
+        """For tensors like this one."""
+        return self._of_type.setdefault(x.dtype, _Workspace(x.dtype))
+
+
+_WORKSPACES = _Workspaces()
 
 
 def _tile_grid(x: Tensor) -> tuple[int, int]:
@@ -185,19 +210,21 @@ def winograd_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         Map of shape `(B, O, H, W)` in channels-last format.
     """
     of_input, of_kernel, of_output = minimal_filtering(x.dtype)
-    side, products, work = OUTPUT_SIDE, INPUT_SIDE**2, _Workspace(x)
+    side, products, work = OUTPUT_SIDE, INPUT_SIDE**2, _WORKSPACES.of(x)
     out_channels, in_channels = weight.shape[:2]
     kernels = work.transform(weight.permute(2, 3, 1, 0).reshape(KERNEL_SIDE**2, -1), of_kernel, "kernels")
     kernels = kernels.view(products, in_channels, out_channels)
-    out = x.new_empty(x.shape[0], *x.shape[2:], out_channels)
+    shape = (x.shape[0], out_channels, *x.shape[2:])
+    out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    image = out.permute(0, 2, 3, 1)
     for sample, start, stop in _strips(x):
         inputs = work.transform(work.tiles(x[sample], start, stop, INPUT_SIDE, "inputs"), of_input, "inputs")
         inputs = inputs.view(products, -1, in_channels)
         outputs = torch.bmm(inputs, kernels, out=work.tensor("outputs", products, inputs.shape[1], out_channels))
         strip = work.transform(outputs.view(products, -1), of_output, "outputs")
         strip = strip.view(side, side, stop - start, -1, out_channels).permute(2, 0, 3, 1, 4)
-        _write(out[sample, start * side : stop * side], strip, bias, work)
-    return out.permute(0, 3, 1, 2)
+        _write(image[sample, start * side : stop * side], strip, bias, work)
+    return out
 
 
 @torch.library.custom_op("nnunetv2_unet3plus::winograd_weight_gradient", mutates_args=())
@@ -205,13 +232,13 @@ def winograd_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     """The gradient of the weight, `(O, C, 3, 3)`, from the input `(B, C, H, W)` and the gradient of the output."""
     of_input, of_kernel, of_output = minimal_filtering(x.dtype)
-    products, in_channels, out_channels, work = INPUT_SIDE**2, x.shape[1], grad.shape[1], _Workspace(x)
-    kernels = x.new_zeros(products, in_channels, out_channels)
+    products, in_channels, out_channels, work = INPUT_SIDE**2, x.shape[1], grad.shape[1], _WORKSPACES.of(x)
+    kernels = work.tensor("kernels", products, in_channels, out_channels).zero_()
     for sample, start, stop in _strips(x):
         inputs = work.transform(work.tiles(x[sample], start, stop, INPUT_SIDE, "inputs"), of_input, "inputs")
         outputs = work.transform(work.tiles(grad[sample], start, stop, OUTPUT_SIDE, "outputs"), of_output.T, "outputs")
         kernels.baddbmm_(inputs.view(products, -1, in_channels).mT, outputs.view(products, -1, out_channels))
-    weight = work.transform(kernels.view(products, -1), of_kernel.T, "weight")
+    weight = work.transform(kernels.view(products, -1), of_kernel.T, "outputs")
     weight = weight.view(KERNEL_SIDE, KERNEL_SIDE, in_channels, out_channels)
     return weight.permute(3, 2, 0, 1).contiguous()
 
@@ -244,20 +271,54 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Ten
 winograd_conv2d.register_autograd(_backward, setup_context=_remember)
 
 
+def conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolution with stride 1 and zero padding to the same size, in the Winograd form where that pays.
+
+    Args:
+        x: map of shape ``(B, C, *grid)``.
+        weight: of shape ``(O, C, *kernel)``, every kernel axis odd.
+        bias: of shape ``(O,)`` or None.
+
+    Returns:
+        Map of shape ``(B, O, *grid)``.
+    """
+    if x.ndim == 4 and winograd_pays(x, weight):
+        return winograd_conv2d(x, weight, bias)
+    padding = tuple(k // 2 for k in weight.shape[2:])
+    return _CONV[x.ndim - 2](x, weight, bias, padding=padding)
+
+
+_CONV = {2: functional.conv2d, 3: functional.conv3d}
+
+
 class WideConv2d(nn.Conv2d):
-    """``nn.Conv2d`` that takes the Winograd form where its stride and padding allow it and that pays."""
+    """``nn.Conv2d`` that takes its fastest form, see `conv`, where its stride and padding keep the size."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``(B, C, H, W)`` to ``(B, O, H, W)``."""
-        if self._keeps_the_grid() and winograd_pays(x, self.weight):
-            return winograd_conv2d(x, self.weight, self.bias)
-        return super().forward(x)
+        return conv(x, self.weight, self.bias) if self._keeps_the_grid() else super().forward(x)
 
     def _keeps_the_grid(self) -> bool:
-        ones = (1, 1)
-        return self.stride == self.padding == self.dilation == ones and self.padding_mode == "zeros"
+        same, ones = tuple(k // 2 for k in self.kernel_size), (1, 1)
+        usual = (self.stride, self.dilation, self.padding_mode, self.groups) == (ones, ones, "zeros", 1)
+        return usual and self.padding == same
 
 
-def wide_conv(conv_op: type[nn.Module]) -> type[nn.Module]:
-    """The class for wide convolutions: in 3D PyTorch's own."""
-    return WideConv2d if conv_op is nn.Conv2d else conv_op
+def fastest_form(module: nn.Module) -> nn.Module:
+    """A convolution as the class that knows its fastest form, with the same parameters; other modules as they are."""
+    if type(module) is not nn.Conv2d:
+        return module
+    with torch.device("meta"):
+        wide = WideConv2d(
+            module.in_channels,
+            module.out_channels,
+            module.kernel_size,  # type: ignore[arg-type]
+            module.stride,  # type: ignore[arg-type]
+            module.padding,  # type: ignore[arg-type]
+            module.dilation,  # type: ignore[arg-type]
+            module.groups,
+            module.bias is not None,
+            module.padding_mode,
+        )
+    wide.weight, wide.bias = module.weight, module.bias
+    return wide

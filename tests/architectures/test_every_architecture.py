@@ -14,13 +14,20 @@ from nnunetv2_unet3plus.architectures import baselines, papers, timm_encoded
 from nnunetv2_unet3plus.architectures.unet import UNet
 from nnunetv2_unet3plus.architectures.unet3plus import UNet3Plus
 from nnunetv2_unet3plus.architectures.unet3plus_cgm import UNet3PlusCGM
+from nnunetv2_unet3plus.architectures.unet3plus_lite import UNet3PlusLite, UNet3PlusLiteCGM
 from nnunetv2_unet3plus.architectures.unet3plus_raw import UNet3PlusRaw
 from nnunetv2_unet3plus.architectures.unetplusplus import UNetPlusPlus
 from nnunetv2_unet3plus.architectures.unetsharp import UNetSharp
 from nnunetv2_unet3plus.architectures.unetsharp_cgm import UNetSharpCGM
 from nnunetv2_unet3plus.architectures.vnet import VNet, VNet3Plus, VNetEncoded, VNetPlusPlus, VNetSharp
 from tests.architectures.plans import arch_kwargs, input_size, plan_name, spread_of
-from tests.textbook import TextbookFullScaleUNet, TextbookNestedUNet, TextbookPlainUNet, TextbookUNet3Plus
+from tests.textbook import (
+    TextbookFullScaleUNet,
+    TextbookNestedUNet,
+    TextbookPlainUNet,
+    TextbookUNet3Plus,
+    TextbookUNet3PlusLite,
+)
 
 PLANS = [
     {"dims": dims, "encoder": encoder, "n_stages": n_stages, "anisotropic": anisotropic}
@@ -50,6 +57,7 @@ def one_a_level_and_a_stage(n):
 # class, its options, its textbook form, the stage of every head in a network of n stages
 ARCHITECTURES = {
     "UNet3Plus": (UNet3Plus, {}, TextbookUNet3Plus, one_a_stage),
+    "UNet3PlusLite": (UNet3PlusLite, {}, TextbookUNet3PlusLite, one_a_stage),
     "UNetPlusPlus": (UNetPlusPlus, {}, TextbookNestedUNet, one_a_level),
     "UNetSharp": (UNetSharp, {}, TextbookNestedUNet, one_a_level_and_a_stage),
     "UNetSharp-raw": (UNetSharp, {"far_edges": "raw"}, TextbookNestedUNet, one_a_level_and_a_stage),
@@ -67,7 +75,7 @@ every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 with_stock_encoder = pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name not in HAS_OWN_ENCODER])
 
 
-GATED = {"UNet3PlusCGM": UNet3PlusCGM, "UNetSharpCGM": UNetSharpCGM}
+GATED = {"UNet3PlusCGM": UNet3PlusCGM, "UNet3PlusLiteCGM": UNet3PlusLiteCGM, "UNetSharpCGM": UNetSharpCGM}
 
 
 def on_every(plans, architectures=ARCHITECTURES):
@@ -173,7 +181,7 @@ def test_gated_networks_on_every_plan(plan, name):
     x = torch.randn(2, 2, *input_size(kwargs))
     *heads, presence = network(x)
     assert len(heads) == len(network.decoder.head_stages)
-    assert presence.shape == (2, {"UNet3PlusCGM": 1, "UNetSharpCGM": len(heads)}[name], 2, 2)
+    assert presence.shape == (2, len(heads) if name == "UNetSharpCGM" else 1, 2, 2)
     sum(o.square().mean() for o in (*heads, presence)).backward()
     assert [parameter for parameter, p in network.named_parameters() if p.grad is None] == []
     inference = GATED[name](2, num_classes=3, **kwargs)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import against_nnunet, plans, roofline, scaling, training_step, whole_scan
+from benchmarks import against_nnunet, convolutions, plans, roofline, scaling, training_step, whole_scan
 from benchmarks.subject import available_bytes, bytes_needed
 
 MAINS = [script.main for script in (training_step, against_nnunet, roofline, scaling, whole_scan)]
@@ -177,10 +177,11 @@ def test_values_of_several_sweeps_are_refused(refusal):
 
 
 def test_whole_scan_skips_the_empty_slices_alone(rows, narrow):
-    plain, gated, lite = rows(whole_scan.main, "--size", "256", "--slices", "2", "--empty", "0.5")
+    plain, *gated = rows(whole_scan.main, "--size", "256", "--slices", "2", "--empty", "0.5")
     assert (plain["network"], plain["ratio"]) == ("PlainConvUNet", 1)
-    assert gated["patches_skipped"] == gated["empty_slices"] == 0.5
-    assert gated["ratio"] == pytest.approx(gated["scan_s"] / plain["scan_s"])
+    for row in gated:
+        assert row["patches_skipped"] == row["empty_slices"] == 0.5
+        assert row["ratio"] == pytest.approx(row["scan_s"] / plain["scan_s"])
 
 
 @pytest.mark.parametrize(("slices", "empty", "filled"), [(10, 0.6, 4), (5, 0.6, 2), (3, 1, 0), (3, 0, 3)])
@@ -208,3 +209,15 @@ def test_memory_of_a_step_is_that_of_maps_and_weights():
     needed = bytes_needed(lambda: torch.nn.Conv2d(3, 8, 1, bias=False), (1, 3, 16, 16), "cpu")
     assert needed == images + 2 * weights + 2 * maps
     assert 0 < needed < available_bytes("cpu")
+
+
+def test_convolutions_of_a_small_shape(rows):
+    (row,) = rows(convolutions.main, "--shapes", "8x4x16")
+    assert row["shape"] == "8x4x16"
+    assert min(row[name] for name in ("ratio", "forward", "of_input", "of_weight")) > 0
+    assert row["taken"] == "False"
+
+
+@pytest.mark.parametrize("text", ["8x4", "ax4x16", "0x4x16"])
+def test_shapes_that_are_none_are_refused(text, refusal):
+    assert f"argument --shapes: {text!r}" in refusal(convolutions.main, "--shapes", text)

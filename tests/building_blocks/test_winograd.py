@@ -8,8 +8,9 @@ from torch.nn import functional
 from nnunetv2_unet3plus.building_blocks import winograd as module
 from nnunetv2_unet3plus.building_blocks.winograd import (
     WideConv2d,
+    conv,
+    fastest_form,
     minimal_filtering,
-    wide_conv,
     winograd_conv2d,
     winograd_pays,
 )
@@ -116,29 +117,33 @@ class TestChoice:
         last = x.to(memory_format=torch.channels_last)
         assert winograd_pays(last, weight)
         assert not winograd_pays(x, weight)
-        assert not winograd_pays(last[:, :, :40, :40].contiguous(memory_format=torch.channels_last), weight)
+        assert not winograd_pays(last[:, :, :16, :15].contiguous(memory_format=torch.channels_last), weight)
+        assert not winograd_pays(
+            last[:, :, :16, :16].contiguous(memory_format=torch.channels_last), weight.repeat(2, 1, 1, 1)
+        )
         thin = torch.zeros(1, 128, 15, 1000).to(memory_format=torch.channels_last)
         assert not winograd_pays(thin, weight)
-        assert not winograd_pays(last, weight[:64])
+        assert winograd_pays(last, weight[:64])
+        assert not winograd_pays(last, weight[:32])
         assert not winograd_pays(last, weight[..., :1])
         assert not winograd_pays(last.double(), weight.double())
         assert not winograd_pays(last.to("meta"), weight)
 
     def test_not_under_autocast(self):
-        conv = WideConv2d(128, 128, 3, padding=1)
+        wide = WideConv2d(128, 128, 3, padding=1)
         x = torch.randn(1, 128, 48, 48).to(memory_format=torch.channels_last)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            assert not winograd_pays(x, conv.weight)
-            assert conv(x).dtype == torch.bfloat16
+            assert not winograd_pays(x, wide.weight)
+            assert wide(x).dtype == torch.bfloat16
 
     def test_backward_under_autocast_stays_exact(self):
-        conv = WideConv2d(128, 128, 3, padding=1)
+        wide = WideConv2d(128, 128, 3, padding=1)
         x = torch.randn(1, 128, 48, 48).to(memory_format=torch.channels_last).requires_grad_()
         seed = torch.randn(1, 128, 48, 48)
-        exact = torch.autograd.grad(conv(x), (x, conv.weight), seed)
-        y = conv(x)
+        exact = torch.autograd.grad(wide(x), (x, wide.weight), seed)
+        y = wide(x)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            gradients = torch.autograd.grad(y, (x, conv.weight), seed)
+            gradients = torch.autograd.grad(y, (x, wide.weight), seed)
         for a, b in zip(gradients, exact, strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-5 * b.std().item())
 
@@ -168,8 +173,8 @@ class TestChoice:
         original = module.winograd_conv2d
         monkeypatch.setattr(module, "winograd_conv2d", lambda *a: calls.append(1) or original(*a))
         plain = nn.Conv2d(128, 128, 3, padding=1)
-        ours = wide_conv(nn.Conv2d)(128, 128, 3, padding=1)
-        ours.load_state_dict(plain.state_dict(), strict=True)
+        ours = fastest_form(plain)
+        assert list(ours.parameters()) == list(plain.parameters())
         x = torch.randn(1, 128, 48, 48)
         torch.testing.assert_close(ours(x), plain(x), rtol=0, atol=1e-5)
         assert calls == []
@@ -178,7 +183,11 @@ class TestChoice:
         assert calls == [1]
 
     def test_3d_is_left_to_pytorch(self):
-        assert wide_conv(nn.Conv3d) is nn.Conv3d
+        plain = nn.Conv3d(2, 4, 3)
+        assert fastest_form(plain) is plain
+        x = torch.randn(1, 2, 5, 6, 4)
+        weight = torch.randn(4, 2, 3, 1, 3)
+        torch.testing.assert_close(conv(x, weight, None), functional.conv3d(x, weight, padding=(1, 0, 1)))
 
     def test_compiles_as_one_graph(self):
         graphs = []
@@ -187,9 +196,9 @@ class TestChoice:
             graphs.append(graph)
             return graph
 
-        conv = WideConv2d(128, 128, 3, padding=1)
+        wide = WideConv2d(128, 128, 3, padding=1)
         x = torch.randn(1, 128, 48, 48).to(memory_format=torch.channels_last)
-        torch.testing.assert_close(torch.compile(conv, backend=backend, fullgraph=True)(x), conv(x))
+        torch.testing.assert_close(torch.compile(wide, backend=backend, fullgraph=True)(x), wide(x))
         assert "winograd_conv2d" in graphs[0].code
-        torch.compile(conv, backend="aot_eager", fullgraph=True)(x).sum().backward()
-        assert conv.weight.grad is not None
+        torch.compile(wide, backend="aot_eager", fullgraph=True)(x).sum().backward()
+        assert wide.weight.grad is not None

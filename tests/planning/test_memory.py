@@ -56,7 +56,7 @@ class TestCountOfValuesKept:
     """Within 15 % of what autograd keeps, in single and in mixed precision."""
 
     @pytest.mark.parametrize("plan", PLANS)
-    @pytest.mark.parametrize("name", ["unet3plus", "unetplusplus", "unetsharp"])
+    @pytest.mark.parametrize("name", ["unet3plus", "unet3plus_lite", "unetplusplus", "unetsharp"])
     def test_networks_on_the_plans_encoder(self, name, plan):
         kwargs, patch = PLANS[plan]
         assert_count_is_what_is_kept(on_meta(name, kwargs), patch)

@@ -129,6 +129,8 @@ def _forward(network: nn.Module, channels: int, patch_size: list[int]) -> tuple[
 
 def _forward_of(patches: int, network: nn.Module, channels: int, patch_size: list[int]) -> tuple[float, int]:
     x = torch.empty(patches, channels, *patch_size, device="meta")
-    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(x)
+    with torch.enable_grad():
         kept = saved_bytes(network, x)
     return counter.get_total_flops() / patches / 1e9, round(kept / patches)

@@ -44,7 +44,8 @@ def test_against_the_network_that_trains(name, options, make_trainer, on_plans):
     assert costs.parameters == sum(p.numel() for p in trainer.network.parameters())
     patches = 2 if name in ("nnUNetTrainerUNetSharpCGM", "nnUNetTrainerDeepLabV3") else 1
     kept = saved_bytes(trainer.network.train(), torch.zeros(patches, 1, *patch)) / patches
-    assert costs.saved_bytes == pytest.approx(kept, rel=0.02)  # the CPU computes narrow heads in another order
+    # the CPU computes narrow heads in another order and keeps some weights for it; what recomputes keeps little else
+    assert costs.saved_bytes == pytest.approx(kept, rel=0.025)
 
 
 def test_operations_by_hand(on_plans):
