@@ -27,7 +27,7 @@ from nnunetv2_unet3plus.building_blocks.winograd import conv
 # row stays constant however large the grid. Smaller blocks cost calls, larger ones multiply by zeros.
 COARSE_ROWS_PER_BLOCK = 8
 # What is computed in between has about as many values at a time, but of a few channels at least: they lie side by side.
-VALUES_AT_ONCE = 2**22
+VALUES_AT_ONCE = 2**23
 LEAST_CHANNELS_AT_ONCE = 8
 
 _CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
@@ -225,6 +225,10 @@ def interpolate_taps(y: Tensor, size: Sequence[int], taps: Sequence[int], channe
         Map of shape `(B, O, *size)`.
     """
     channels = y.shape[1] // prod(taps)
+    if y.numel() <= VALUES_AT_ONCE:
+        return _interpolate(y, size, taps, channels_last).contiguous(
+            memory_format=_memory_format(len(size), channels_last)
+        )
     out = _empty_like(y, (y.shape[0], channels, *size), channels_last)
     y = y.unflatten(1, (prod(taps), channels))
     for sample, part in _portions(y.shape[0], channels, prod(taps) * prod(y.shape[3:])):
@@ -233,7 +237,7 @@ def interpolate_taps(y: Tensor, size: Sequence[int], taps: Sequence[int], channe
 
 
 def _interpolate(y: Tensor, size: Sequence[int], taps: Sequence[int], channels_last: bool) -> Tensor:
-    """As `interpolate_taps`, of one sample and some of its channels."""
+    """As `interpolate_taps`, at once; in whatever memory format it comes out."""
     grid, dims = y.shape[2:], len(size)
     y = y.unflatten(1, (*taps, y.shape[1] // prod(taps)))
     # (B, *taps, O, *grid) -> (B, O, n1, taps1, n2, taps2, ...), the form _along_axis works on
@@ -264,6 +268,8 @@ def _empty_like(x: Tensor, shape: Sequence[int], channels_last: bool) -> Tensor:
 def _interpolate_taps_adjoint(g: Tensor, grid: Sequence[int], taps: Sequence[int], channels_last: bool) -> Tensor:
     """The transposed matrices in the opposite order, `(B, O, *size)` to `(B, prod(taps) * O, *grid)`."""
     samples, channels, taps_of_all = *g.shape[:2], prod(taps)
+    if taps_of_all * prod(grid) * samples * channels <= VALUES_AT_ONCE:
+        return _adjoint(g, grid, taps, channels_last)
     out = _empty_like(g, (samples, taps_of_all * channels, *grid), channels_last)
     parts = out.unflatten(1, (taps_of_all, channels))
     for sample, part in _portions(samples, channels, taps_of_all * prod(grid)):
@@ -272,7 +278,7 @@ def _interpolate_taps_adjoint(g: Tensor, grid: Sequence[int], taps: Sequence[int
 
 
 def _adjoint(g: Tensor, grid: Sequence[int], taps: Sequence[int], channels_last: bool) -> Tensor:
-    """As `_interpolate_taps_adjoint`, of one sample and some of its channels."""
+    """As `_interpolate_taps_adjoint`, at once."""
     size, dims = g.shape[2:], len(grid)
     for axis in range(dims):
         g = g.unsqueeze(3 + 2 * axis)
