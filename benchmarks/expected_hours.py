@@ -20,6 +20,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import torch
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 
 from benchmarks.planned_memory import DATASETS, write_dataset
@@ -27,9 +28,11 @@ from nnunetv2_unet3plus import cli
 from nnunetv2_unet3plus.benchmarking.costs.hours import IN_PLANE, TERAFLOPS, expected_hours
 from nnunetv2_unet3plus.benchmarking.costs.network import input_channels_of, network_costs, network_of
 from nnunetv2_unet3plus.benchmarking.costs.trainer import trainer_to_ask
+from nnunetv2_unet3plus.building_blocks.recompute import recompute_nothing
 from nnunetv2_unet3plus.doctor import find_trainer
 from nnunetv2_unet3plus.planning.dry_run import backward_share
 from nnunetv2_unet3plus.planning.memory import GB, OVERHEAD_GB, SINGLE_PRECISION_FACTOR, STATE_BYTES
+from nnunetv2_unet3plus.planning.saved_tensors import saved_bytes
 
 PAGE = Path(__file__).parents[1] / "docs" / "reproducing-the-papers.md"
 NUMBER, NAME = "501", "LiTS"
@@ -112,8 +115,8 @@ def _line(row: Row, plans: dict, dataset_json: dict) -> str:
     if costs.problem:  # without one nothing is None
         raise SystemExit(costs.problem)
     batch = plans["configurations"][row.configuration]["batch_size"]
-    half = batch * costs.saved_bytes / SINGLE_PRECISION_FACTOR
-    memory = OVERHEAD_GB + (STATE_BYTES * costs.parameters + half * _backward_share(row.trainer, *arguments)) / GB
+    maps = batch * _bytes_of_a_patch(row.trainer, *arguments) / SINGLE_PRECISION_FACTOR
+    memory = OVERHEAD_GB + (STATE_BYTES * costs.parameters + maps) / GB
     length = (costs.epochs, costs.iterations, costs.validation_iterations)
     hours = [
         f"{expected_hours(costs.gflop, batch, *length, IN_PLANE * TERAFLOPS[gpu]):.0f}" if memory < available else "-"
@@ -125,12 +128,15 @@ def _line(row: Row, plans: dict, dataset_json: dict) -> str:
     )
 
 
-def _backward_share(trainer_name: str, plans: dict, configuration: str, dataset_json: dict) -> float:
+def _bytes_of_a_patch(trainer_name: str, plans: dict, configuration: str, dataset_json: dict) -> float:
+    """Of all maps at the peak, in single precision; as `unet3plus plan`, of a network that recomputes nothing."""
     trainer_class: Any = find_trainer(trainer_name)
     with trainer_to_ask(trainer_class, plans, configuration, dataset_json) as trainer:
-        return backward_share(
-            network_of(trainer), input_channels_of(trainer), trainer.configuration_manager.patch_size, batch_size=2
-        )
+        network, channels = recompute_nothing(network_of(trainer)), input_channels_of(trainer)
+        patch_size = trainer.configuration_manager.patch_size
+        # two patches: a batch norm behind global pooling has nothing to compare in one
+        kept = saved_bytes(network.train(), torch.empty(2, channels, *patch_size, device="meta")) / 2
+        return kept * backward_share(network, channels, patch_size, batch_size=2)
 
 
 def main() -> None:

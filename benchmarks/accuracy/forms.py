@@ -73,6 +73,8 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2, help="trainings side by side (default: 2)")
     parser.add_argument("--json", type=Path, help="write the table there, too")
     args = parser.parse_args()
+    if not (args.dataset / "dataset.json").is_file():
+        parser.error(f"{args.dataset} has no dataset.json: give a dataset in nnU-Net's raw format")
     os.environ |= {f"nnUNet_{name}": str(args.workspace / name) for name in ("raw", "preprocessed", "results")}
 
     plan(args.dataset, args.configuration, args.workspace, args.cases)

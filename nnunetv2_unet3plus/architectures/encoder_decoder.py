@@ -56,8 +56,8 @@ class EncoderDecoderNetwork(AbstractDynamicNetworkArchitectures):
             nonlin_first: conv - nonlin - norm instead of conv - norm - nonlin.
             kept_level: build this many stages beyond the first alone; None for all. Where a network can do without
                 the others its constructor has it as ``prune_level``.
-            recompute: compute normalised, activated and concatenated maps again for the backward pass instead of
-                keeping them: the same gradients from less than half the memory.
+            recompute: compute normalised and activated maps again for the backward pass instead of keeping them: the
+                same gradients from about half the memory.
             **plan: what a plans file says about the encoder, see `plan_encoder`.
 
         Raises:

@@ -7,19 +7,18 @@ the decoder maps coarser than i (interpolated). The deepest decoder map is the d
 from collections.abc import Callable, Sequence
 from math import prod
 
-import torch
 from dynamic_network_architectures.building_blocks.plain_conv_encoder import PlainConvEncoder
 from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
 from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
 from torch import Tensor, nn
 
 from nnunetv2_unet3plus.building_blocks.max_pool import max_pool
-from nnunetv2_unet3plus.building_blocks.norm_nonlin import is_joined, join, join_blocks
+from nnunetv2_unet3plus.building_blocks.norm_nonlin import NormsMaps, join_blocks
 from nnunetv2_unet3plus.building_blocks.resize_conv import matching_resize_conv
 from nnunetv2_unet3plus.building_blocks.winograd import fastest_form
 
 
-class FullScaleStage(nn.Module):
+class FullScaleStage(NormsMaps):
     """One decoder stage: a branch conv for every scale, concatenation, norm - nonlin, and one fusing conv block.
 
     The branches' norms act on single channels, so one norm over the concatenation is the norm of every branch.
@@ -54,10 +53,7 @@ class FullScaleStage(nn.Module):
         self.decoder_branches = nn.ModuleList(
             resize_conv(channels, cat_channels, kernel_size, bias=encoder.conv_bias) for channels in coarser_channels
         )
-        norm = encoder.norm_op(width, **(encoder.norm_op_kwargs or {})) if encoder.norm_op else nn.Identity()
-        nonlin = encoder.nonlin(**(encoder.nonlin_kwargs or {})) if encoder.nonlin else nn.Identity()
-        self.norm, self.nonlin = (norm, nonlin) if nonlin_first else join(norm, nonlin)
-        self.dropout = encoder.dropout_op(**(encoder.dropout_op_kwargs or {})) if encoder.dropout_op else nn.Identity()
+        self.make_norm(encoder, width, nonlin_first)
         self.fusion = ConvDropoutNormReLU(
             encoder.conv_op,
             width,
@@ -73,7 +69,6 @@ class FullScaleStage(nn.Module):
             encoder.nonlin_kwargs,
             nonlin_first,
         )
-        self.nonlin_first = nonlin_first
 
     def forward(self, encoded: list[Tensor], decoded: list[Tensor]) -> Tensor:
         """Fuse all scales.
@@ -88,10 +83,7 @@ class FullScaleStage(nn.Module):
         grid = encoded[-1].shape[2:]
         branches = [conv(x) for conv, x in zip(self.encoder_branches, encoded, strict=True)]
         branches += [conv(x, grid) for conv, x in zip(self.decoder_branches, decoded, strict=True)]
-        if is_joined(self.norm) and isinstance(self.dropout, nn.Identity):
-            return self.fusion(self.nonlin(self.norm(branches)))
-        x = self.dropout(torch.cat(branches, dim=1))
-        return self.fusion(self.norm(self.nonlin(x)) if self.nonlin_first else self.nonlin(self.norm(x)))
+        return self.fusion(self.normed(branches))
 
     def stored_values(self, voxels: Sequence[int]) -> float:
         """Values stored for backward, one count a conv block.

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nnunetv2_unet3plus.building_blocks.norm_nonlin import is_joined, join
+from nnunetv2_unet3plus.building_blocks.norm_nonlin import NormsMaps
 from nnunetv2_unet3plus.building_blocks.resize_conv import resize
 from nnunetv2_unet3plus.building_blocks.winograd import fastest_form
 
@@ -85,21 +85,14 @@ class LiteStage(nn.Module):
         return float(here + branch * sum(voxels[1:]) + 0.5 * coarse * voxels[1])
 
 
-class NormAndNonlin(nn.Module):
-    """Dropout, norm and nonlinearity of a conv block, over one map or over several to concatenate."""
+class NormAndNonlin(NormsMaps):
+    """The end of a conv block, over one map or over several to concatenate."""
 
     def __init__(self, encoder: Any, channels: int, nonlin_first: bool) -> None:
-        """Make them as the encoder's blocks are made."""
+        """Make it as the encoder's blocks are made."""
         super().__init__()
-        norm = encoder.norm_op(channels, **(encoder.norm_op_kwargs or {})) if encoder.norm_op else nn.Identity()
-        nonlin = encoder.nonlin(**(encoder.nonlin_kwargs or {})) if encoder.nonlin else nn.Identity()
-        self.norm, self.nonlin = (norm, nonlin) if nonlin_first else join(norm, nonlin)
-        self.dropout = encoder.dropout_op(**(encoder.dropout_op_kwargs or {})) if encoder.dropout_op else nn.Identity()
-        self.nonlin_first = nonlin_first
+        self.make_norm(encoder, channels, nonlin_first)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """``(B, C_k, *grid)`` of each to ``(B, sum of C_k, *grid)``."""
-        if is_joined(self.norm) and isinstance(self.dropout, nn.Identity):
-            return self.nonlin(self.norm(maps))
-        x = self.dropout(torch.cat(maps, dim=1) if len(maps) > 1 else maps[0])
-        return self.norm(self.nonlin(x)) if self.nonlin_first else self.nonlin(self.norm(x))
+        return self.normed(maps)

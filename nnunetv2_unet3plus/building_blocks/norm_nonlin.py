@@ -307,6 +307,36 @@ def _join_block(block: ConvDropoutNormReLU) -> None:
     block.all_modules = nn.Sequential(*modules)
 
 
+class NormsMaps(nn.Module):
+    """Base of what ends in dropout, norm and nonlinearity, as a conv block does, over several maps to concatenate."""
+
+    norm: nn.Module
+    nonlin: nn.Module
+    dropout: nn.Module
+    nonlin_first: bool
+
+    def make_norm(self, encoder: Any, channels: int, nonlin_first: bool) -> None:
+        """Make the three as an encoder's blocks are made.
+
+        Args:
+            encoder: knows dropout, norm and nonlinearity.
+            channels: of all maps together.
+            nonlin_first: conv - nonlin - norm instead of conv - norm - nonlin.
+        """
+        norm = encoder.norm_op(channels, **(encoder.norm_op_kwargs or {})) if encoder.norm_op else nn.Identity()
+        nonlin = encoder.nonlin(**(encoder.nonlin_kwargs or {})) if encoder.nonlin else nn.Identity()
+        self.norm, self.nonlin = (norm, nonlin) if nonlin_first else join(norm, nonlin)
+        self.dropout = encoder.dropout_op(**(encoder.dropout_op_kwargs or {})) if encoder.dropout_op else nn.Identity()
+        self.nonlin_first = nonlin_first
+
+    def normed(self, maps: Sequence[Tensor]) -> Tensor:
+        """Maps ``(B, C_k, *grid)`` concatenated, normalised and activated: ``(B, sum of C_k, *grid)``."""
+        if is_joined(self.norm) and isinstance(self.dropout, nn.Identity):
+            return self.nonlin(self.norm(maps))
+        x = self.dropout(torch.cat(list(maps), dim=1) if len(maps) > 1 else maps[0])
+        return self.norm(self.nonlin(x)) if self.nonlin_first else self.nonlin(self.norm(x))
+
+
 def is_joined(norm: nn.Module) -> bool:
     """Whether a norm takes lists of maps, and is as fast in channels-last format."""
     return isinstance(norm, _NormNonlinModule)

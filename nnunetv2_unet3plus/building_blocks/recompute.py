@@ -49,15 +49,6 @@ def give_recipe(x: Tensor, compute: Callable[[], Tensor]) -> Tensor:
     return x
 
 
-def kept(x: Tensor) -> Callable[[], Tensor]:
-    """What to hold in order to have ``x`` later: its recipe, or the tensor itself."""
-    recipe = _recipe_of(x)
-    if recipe is not None:
-        return recipe.follow
-    x = x.detach()
-    return lambda: x
-
-
 def _recipe_of(x: Tensor) -> Recipe | None:
     recipe: Recipe | None = getattr(x, _ATTRIBUTE, None)
     return recipe if recipe is not None and recipe.version == x._version else None

@@ -15,7 +15,7 @@ from .target import SegmentationTarget
 SMALLEST_WEIGHT = 1e-6
 
 # The hybrid loss on five heads of two channels, in one pass against one by one on a CPU: 0.3 of the time at 40 x 40,
-# 0.6 at 160 x 160, 0.7 at 320 x 320, the same at 64 x 64 x 64, 1.8 at 128 x 128 x 128, whose maps leave the caches.
+# 0.6 at 160 x 160, 0.7 at 320 x 320, 1.1 at 64 x 64 x 64, 1.8 at 128 x 128 x 128, whose maps leave the caches.
 LOGITS_AT_ONCE = 2**20
 
 Shape = tuple[int, ...]

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from nnunetv2_unet3plus.building_blocks.recompute import (
+    Recipe,
     give_recipe,
     is_recomputing,
-    kept,
     recompute_nothing,
     recomputing,
 )
@@ -40,13 +40,13 @@ def test_outside_tensors_are_kept():
 
 
 def test_computes_once_while_somebody_holds_it():
-    calls = []
-    x = doubled(torch.randn(3), calls)
-    first = kept(x)()
-    assert kept(x)() is first
+    x, calls = torch.randn(3), []
+    recipe = Recipe(lambda: calls.append(1) or 2 * x, version=0)
+    first = recipe.follow()
+    assert recipe.follow() is first
     assert calls == [1]
     del first
-    kept(x)()
+    torch.testing.assert_close(recipe.follow(), 2 * x)
     assert calls == [1, 1]
 
 
