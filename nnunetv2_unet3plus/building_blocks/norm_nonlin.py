@@ -10,7 +10,7 @@ writes each to its place in the concatenation.
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
@@ -48,17 +48,19 @@ def _compute_type(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
-def _pieces(maps: Sequence[Tensor], whole: Tensor) -> Iterator[tuple[int, int, slice, slice]]:
-    """Index of the map, sample, channels of the concatenation and rows of every piece."""
-    first = 0
-    for index, x in enumerate(maps):
-        channels = slice(first, first + x.shape[1])
-        first = channels.stop
-        rows = x[0, 0].numel()
-        step = max(1, VALUES_PER_PIECE // x.shape[1]) if _is_channels_last(whole) else rows
-        for sample in range(x.shape[0]):
-            for start in range(0, rows, step):
-                yield index, sample, channels, slice(start, min(start + step, rows))
+def _pieces(x: Tensor) -> Iterator[tuple[int, slice, slice]]:
+    """Sample, channels and rows of every piece of a map: of all channels where they lie side by side."""
+    samples, channels, rows = x.shape[0], x.shape[1], x[0, 0].numel()
+    row_step, channel_step = rows, channels
+    if x.device.type == "cpu":
+        if _is_channels_last(x):
+            row_step = max(1, VALUES_PER_PIECE // channels)
+        else:  # reductions give every thread a channel
+            channel_step = max(torch.get_num_threads(), VALUES_PER_PIECE // rows)
+    for sample in range(samples):
+        for channel in range(0, channels, channel_step):
+            for row in range(0, rows, row_step):
+                yield sample, slice(channel, min(channel + channel_step, channels)), slice(row, row + row_step)
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -78,23 +80,26 @@ def channels_last(x: Tensor) -> Tensor:
     return torch.empty_like(x, memory_format=_CHANNELS_LAST[x.ndim]).copy_(x)
 
 
-def _empty(maps: Sequence[Tensor]) -> Tensor:
-    """For the concatenation of maps, in the memory format of the first."""
+def _empty(maps: Sequence[Tensor], dtype: torch.dtype | None = None) -> Tensor:
+    """For the concatenation of maps, in the memory format and, without another, the type of the first."""
     first = maps[0]
     shape = (first.shape[0], sum(x.shape[1] for x in maps), *first.shape[2:])
     memory_format = _CHANNELS_LAST[first.ndim] if _is_channels_last(first) else torch.contiguous_format
-    return torch.empty(shape, dtype=first.dtype, device=first.device, memory_format=memory_format)
+    return torch.empty(shape, dtype=dtype or first.dtype, device=first.device, memory_format=memory_format)
 
 
 def _affine(maps: Sequence[Tensor], scale: Tensor, shift: Tensor, slope: float) -> Tensor:
     """``leaky_relu(scale * x + shift)`` of the concatenation."""
     out = _empty(maps)
-    inputs, outputs = [_rows(x) for x in maps], _rows(out)
-    for index, sample, channels, rows in _pieces(maps, out):
-        piece, own = outputs[sample, rows, channels], min(sample, len(scale) - 1)
-        torch.addcmul(shift[own, channels], inputs[index][sample, rows], scale[own, channels], out=piece)
-        if slope != 1:
-            nn.functional.leaky_relu_(piece, slope)
+    widths = [x.shape[1] for x in maps]
+    parts = zip(maps, out.split(widths, 1), scale.split(widths, 1), shift.split(widths, 1), strict=True)
+    for x, y, own_scale, own_shift in parts:
+        x_rows, y_rows = _rows(x), _rows(y)
+        for sample, channels, rows in _pieces(x):
+            piece, own = y_rows[sample, rows, channels], (min(sample, len(scale) - 1), channels)
+            torch.addcmul(own_shift[own], x_rows[sample, rows, channels], own_scale[own], out=piece)
+            if slope != 1:
+                nn.functional.leaky_relu_(piece, slope)
     return out
 
 
@@ -111,17 +116,14 @@ class _NormNonlin(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         weight, bias, mean, deviation, *maps = ctx.saved_tensors
+        if _is_channels_last(grad) != _is_channels_last(maps[0]):
+            grad = channels_last(grad) if _is_channels_last(maps[0]) else grad.contiguous()
         scale, shift = _scale_and_shift(weight, bias, mean, deviation)
-        inverse = 1 / deviation
-        gradient_of = _GradientOfNorm(maps, grad, scale, shift, ctx.slope)
-        of_bias, of_weight = gradient_of.sums(inverse, -mean * inverse)
-        factor, offset = torch.zeros_like(scale), torch.zeros_like(scale)
-        if ctx.own:  # the statistics depend on the map
-            count = maps[0][0, 0].numel() * maps[0].shape[0] / len(scale)
-            factor = -scale * inverse * of_weight / count
-            offset = -scale * of_bias / count - factor * mean
-        of_maps = gradient_of.inputs(scale, factor, offset)
-        return (of_weight.sum(0), of_bias.sum(0), None, None, None, None, *of_maps)
+        per_channel = (grad, scale, shift, mean, 1 / deviation)
+        parts = zip(maps, *(t.split([x.shape[1] for x in maps], 1) for t in per_channel), strict=True)
+        gradients = [_gradients(x, of_y, _Norm(*norm), ctx.slope, ctx.own) for x, of_y, *norm in parts]
+        of_maps, of_weight, of_bias = zip(*gradients, strict=True)
+        return (torch.cat(of_weight), torch.cat(of_bias), None, None, None, None, *of_maps)
 
 
 def _scale_and_shift(weight: Tensor, bias: Tensor, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,46 +131,67 @@ def _scale_and_shift(weight: Tensor, bias: Tensor, mean: Tensor, deviation: Tens
     return scale, bias - mean * scale
 
 
-class _GradientOfNorm:
-    """The two walks through the maps of the backward pass; the norm's own output is computed again in each."""
+class _Norm(NamedTuple):
+    """A norm of some channels; each of shape ``(B, C)``, over the batch ``(1, C)``."""
 
-    def __init__(self, maps: Sequence[Tensor], grad: Tensor, scale: Tensor, shift: Tensor, slope: float) -> None:
-        if not _is_channels_last(maps[0]):
-            grad = grad.contiguous()
-        elif not _is_channels_last(grad):
-            grad = _empty(maps).copy_(grad)
-        self.maps, self.grad, self.scale, self.shift, self.slope = maps, grad, scale, shift, slope
-        self.input_rows, self.grad_rows = [_rows(x) for x in maps], _rows(grad)
+    scale: Tensor
+    shift: Tensor
+    """The norm is ``scale * x + shift``."""
+    mean: Tensor
+    inverse: Tensor
+    """Of the standard deviation."""
 
-    def _walk(self) -> Iterator[tuple[int, int, slice, slice, Tensor, Tensor]]:
-        """Every piece: map, statistics' row, channels, rows, its input and the gradient of the norm's output."""
-        for index, sample, channels, rows in _pieces(self.maps, self.grad):
-            own = min(sample, len(self.scale) - 1)
-            x = self.input_rows[index][sample, rows].to(self.scale.dtype)
-            grad = self.grad_rows[sample, rows, channels].to(self.scale.dtype)
-            if self.slope != 1:
-                normed = torch.addcmul(self.shift[own, channels], x, self.scale[own, channels])
-                grad = torch.ops.aten.leaky_relu_backward(grad, normed, self.slope, False)
-            yield index, sample, channels, rows, x, grad
 
-    def sums(self, factor: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the gradient, and of the gradient times ``factor * x + offset``, for every row of the statistics."""
-        plain, weighted = torch.zeros_like(self.scale), torch.zeros_like(self.scale)
-        for _, sample, channels, _, x, grad in self._walk():
-            own = min(sample, len(self.scale) - 1)
-            plain[own, channels] += grad.sum(0)
-            weighted[own, channels] += torch.addcmul(offset[own, channels], x, factor[own, channels]).mul_(grad).sum(0)
-        return plain, weighted
+def _gradients(x: Tensor, grad: Tensor, norm: _Norm, slope: float, own: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of a map, of the norm's weight and of its bias; the norm's output is computed again.
 
-    def inputs(self, scale: Tensor, factor: Tensor, offset: Tensor) -> list[Tensor]:
-        """``scale * gradient + factor * x + offset`` for every map."""
-        results = [_empty([x]) for x in self.maps]
-        result_rows = [_rows(x) for x in results]
-        for index, sample, channels, rows, x, grad in self._walk():
-            own, piece = min(sample, len(scale) - 1), result_rows[index][sample, rows]
-            value = torch.addcmul(offset[own, channels], grad, scale[own, channels])
-            torch.addcmul(value, x, factor[own, channels], out=piece)
-        return results
+    Args:
+        x: map before the norm, ``(B, C, *grid)``.
+        grad: gradient of what comes after the nonlinearity, of the same shape.
+        norm: of these channels.
+        slope: of the nonlinearity below zero.
+        own: whether the norm's statistics are those of the map, and depend on it.
+    """
+    scale, shift, mean, inverse = norm
+    of_x = _empty([x], scale.dtype)
+    x_rows, grad_rows, of_x_rows = _rows(x), _rows(grad), _rows(of_x)
+    of_weight, of_bias = torch.zeros_like(scale), torch.zeros_like(scale)
+
+    leaky_relu_backward = torch.ops.aten.leaky_relu_backward.grad_input
+
+    def walk() -> Iterator[tuple[tuple[int, slice], tuple[int, slice, slice], Tensor]]:
+        for sample, channels, rows in _pieces(x):
+            at = (sample, rows, channels)
+            yield (min(sample, len(scale) - 1), channels), at, x_rows[at].to(scale.dtype)
+
+    for row, at, piece in walk():
+        of_norm = of_x_rows[at]  # from which the second walk makes that of the map
+        if slope == 1:
+            of_norm.copy_(grad_rows[at])
+        else:
+            normed = torch.addcmul(shift[row], piece, scale[row])
+            leaky_relu_backward(grad_rows[at].to(scale.dtype), normed, slope, False, grad_input=of_norm)
+        weighted, plain = _sums(of_norm, piece, mean[row], inverse[row])
+        of_weight[row] += weighted
+        of_bias[row] += plain
+    factor, offset = torch.zeros_like(scale), torch.zeros_like(scale)
+    if own:
+        count = x[0, 0].numel() * x.shape[0] / len(scale)
+        factor = -scale * inverse * of_weight / count
+        offset = -scale * of_bias / count - factor * mean
+    for row, at, piece in walk():
+        through_statistics = torch.addcmul(offset[row], piece, factor[row])
+        torch.addcmul(through_statistics, of_x_rows[at], scale[row], out=of_x_rows[at])
+    return of_x.to(x.dtype), of_weight.sum(0), of_bias.sum(0)
+
+
+def _sums(grad: Tensor, x: Tensor, mean: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
+    """Over the rows of ``(rows, C)``: of ``grad * (x - mean) * inverse``, and of ``grad``."""
+    images = (t.T[None, :, None] for t in (grad, x))
+    _, weighted, plain = torch.ops.aten.native_batch_norm_backward(
+        *images, None, None, None, mean, inverse, True, 0.0, [False, True, True]
+    )
+    return weighted, plain
 
 
 class _NormNonlinModule:

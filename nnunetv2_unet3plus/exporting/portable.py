@@ -14,7 +14,9 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 from torch.nn import functional
 
-from nnunetv2_unet3plus.building_blocks import resize_conv, winograd  # noqa: F401 - the latter defines an operator
+from nnunetv2_unet3plus.building_blocks import winograd  # noqa: F401 - defines an operator
+from nnunetv2_unet3plus.building_blocks.resize_conv import mix_channels
+from nnunetv2_unet3plus.building_blocks.tap_matrix import blocks_of_rows, tap_matrix
 from nnunetv2_unet3plus.errors import UserError
 
 NAMESPACE = "nnunetv2_unet3plus"
@@ -55,6 +57,7 @@ def _plain_forms() -> dict[torch._ops.OperatorBase, Callable]:
     operators = getattr(torch.ops, NAMESPACE)
     return {
         operators.interpolate_taps.default: _interpolate_taps,
+        operators.resize_conv_by_tiles.default: _resize_conv,
         operators.winograd_conv2d.default: _winograd_conv2d,
     }
 
@@ -63,7 +66,12 @@ def _winograd_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return functional.conv2d(x, weight, bias, padding=1)
 
 
-def _interpolate_taps(y: Tensor, size: Sequence[int], taps: Sequence[int], channels_last: bool) -> Tensor:
+def _resize_conv(x: Tensor, weight: Tensor, bias: Tensor | None, size: Sequence[int]) -> Tensor:
+    y = mix_channels(x, weight, bias, range(len(size)))
+    return _interpolate_taps(y, size, weight.shape[2:])
+
+
+def _interpolate_taps(y: Tensor, size: Sequence[int], taps: Sequence[int]) -> Tensor:
     """See `resize_conv.interpolate_taps`; the matrices' bands are multiplied one by one and concatenated."""
     grid, dims = y.shape[2:], len(size)
     y = y.unflatten(1, (*taps, y.shape[1] // prod(taps)))
@@ -73,17 +81,17 @@ def _interpolate_taps(y: Tensor, size: Sequence[int], taps: Sequence[int], chann
     for axis in reversed(range(dims)):
         if (grid[axis], taps[axis]) != (size[axis], 1):
             y = _along_axis(y, 2 + axis, grid[axis], size[axis], taps[axis])
-    return y.contiguous(memory_format=resize_conv._memory_format(dims, channels_last))
+    return y
 
 
 def _along_axis(y: Tensor, axis: int, n: int, m: int, taps: int) -> Tensor:
     """Multiply an axis of `n * taps` rows by its matrix, to `m` rows."""
-    matrix = resize_conv.tap_matrix(n, m, taps, y.dtype, y.device)
+    matrix = tap_matrix(n, m, taps, y.dtype, y.device)
     before, after = y.shape[:axis], y.shape[axis + 1 :]
     y = y.reshape(prod(before), n * taps, prod(after))
     bands = [
         _product(matrix[start:stop, first:last], y[:, first:last])
-        for start, stop, first, last in resize_conv._blocks(n, m, taps)
+        for start, stop, first, last in blocks_of_rows(n, m, taps)
     ]
     return torch.cat(bands, dim=1).reshape(*before, m, *after)
 
