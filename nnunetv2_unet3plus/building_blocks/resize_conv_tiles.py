@@ -24,7 +24,7 @@ from nnunetv2_unet3plus.building_blocks.tap_matrix import (
 )
 
 # A tile's mixed channels, and its result, have about as many values: what a core's caches hold.
-VALUES_PER_TILE = 2**20
+VALUES_PER_TILE = 2**21
 
 
 def tiles_apply(x: Tensor, weight: Tensor) -> bool:
