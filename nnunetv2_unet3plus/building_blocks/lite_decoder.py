@@ -8,11 +8,10 @@ its result is interpolated and added to the share of the finer maps.
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from nnunetv2_unet3plus.building_blocks.norm_nonlin import NormsMaps
-from nnunetv2_unet3plus.building_blocks.resize_conv import resize
+from nnunetv2_unet3plus.building_blocks.resize_conv import concatenate, resize
 from nnunetv2_unet3plus.building_blocks.winograd import fastest_form
 
 
@@ -69,7 +68,7 @@ class LiteStage(nn.Module):
             resize(norm([conv(x)]), grid)
             for conv, norm, x in zip(self.decoder_branches, self.decoder_norms, decoded, strict=True)
         ]
-        share = self.coarse_fusion(torch.cat(coarse, dim=1))
+        share = self.coarse_fusion(concatenate(coarse))
         return self.norm([self.fine_fusion(fine) + resize(share, encoded[-1].shape[2:])])
 
     def stored_values(self, voxels: Sequence[int]) -> float:

@@ -49,6 +49,32 @@ def give_recipe(x: Tensor, compute: Callable[[], Tensor]) -> Tensor:
     return x
 
 
+def derived(x: Tensor, compute: Callable[..., Tensor], *sources: Tensor) -> Tensor:
+    """Say that ``x`` is ``compute(*sources)``, which is cheap; returns ``x``.
+
+    Worth it where the sources are kept for another's sake, or have recipes themselves.
+    """
+    if is_recomputing() and x.requires_grad:
+        kept = [_kept(source) for source in sources]
+        give_recipe(x, lambda: compute(*(source() for source in kept)))
+    return x
+
+
+def _kept(x: Tensor) -> Callable[[], Tensor]:
+    """What to hold in order to have ``x`` later: its recipe, or the tensor itself."""
+    recipe = _recipe_of(x)
+    if recipe is not None:
+        return recipe.follow
+    x, version = x.detach(), x._version
+
+    def unchanged() -> Tensor:
+        if x._version != version:
+            raise RuntimeError("a map that others are computed from again was modified by an in-place operation")
+        return x
+
+    return unchanged
+
+
 def _recipe_of(x: Tensor) -> Recipe | None:
     recipe: Recipe | None = getattr(x, _ATTRIBUTE, None)
     return recipe if recipe is not None and recipe.version == x._version else None

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import register_flop_formula
 
+from nnunetv2_unet3plus.building_blocks.recompute import derived
 from nnunetv2_unet3plus.building_blocks.resize_conv_tiles import resize_conv_by_tiles, tiles_apply
 from nnunetv2_unet3plus.building_blocks.tap_matrix import (
     blocks_of_rows,
@@ -46,7 +47,18 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     """
     if tuple(x.shape[2:]) == tuple(size):
         return x
-    return functional.interpolate(x, size=tuple(size), mode=_INTERPOLATION[x.ndim - 2], align_corners=False)
+    return derived(_interpolate(x, tuple(size)), lambda x: _interpolate(x, tuple(size)), x)
+
+
+def _interpolate(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    return functional.interpolate(x, size=size, mode=_INTERPOLATION[x.ndim - 2], align_corners=False)
+
+
+def concatenate(maps: Sequence[Tensor]) -> Tensor:
+    """Along the channels; a single one is no copy, and autograd keeps the maps instead of the concatenation."""
+    if len(maps) == 1:
+        return maps[0]
+    return derived(torch.cat(list(maps), dim=1), lambda *maps: torch.cat(maps, dim=1), *maps)
 
 
 def resize_conv(x: Tensor, weight: Tensor, bias: Tensor | None, size: Sequence[int]) -> Tensor:
@@ -92,9 +104,8 @@ def resize_conv_of_concatenation(
     """
     size = tuple(size)
     parts = list(zip(maps, weight.split([x.shape[1] for x in maps], dim=1), strict=True))
-    here = [part for part in parts if tuple(part[0].shape[2:]) == size]
-    x, w = (torch.cat(tensors, dim=1) if len(here) > 1 else tensors[0] for tensors in zip(*here, strict=True))
-    out = conv(x, w, bias)
+    here, weights = zip(*(part for part in parts if tuple(part[0].shape[2:]) == size), strict=True)
+    out = conv(concatenate(here), concatenate(weights), bias)
     for x, w in parts:
         if tuple(x.shape[2:]) != size:
             out += resize_conv(x, w, None, size)

