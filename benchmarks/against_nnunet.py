@@ -72,6 +72,9 @@ def measure(args: argparse.Namespace, report: Report) -> None:
 def compare(builders: Builders, x: torch.Tensor, args: argparse.Namespace, report: Report) -> None:
     """Add the rows of every quantity."""
     subjects = {name: Subject(build(), x) for name, build in builders.items()}
+    for subject in subjects.values():
+        for gating in getattr(subject.network, "gatings", []):
+            gating.thresholds.zero_()  # untrained, it would decide at random whether the decoder runs
     images = f"{args.plan}, {' x '.join(map(str, x.shape))}"
 
     def add(what: str, values: dict[str, list[float]]) -> None:

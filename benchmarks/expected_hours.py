@@ -28,7 +28,7 @@ from nnunetv2_unet3plus import cli
 from nnunetv2_unet3plus.benchmarking.costs.hours import IN_PLANE, TERAFLOPS, expected_hours
 from nnunetv2_unet3plus.benchmarking.costs.network import input_channels_of, network_costs, network_of
 from nnunetv2_unet3plus.benchmarking.costs.trainer import trainer_to_ask
-from nnunetv2_unet3plus.building_blocks.recompute import recompute_nothing
+from nnunetv2_unet3plus.building_blocks.recompute import as_compiled
 from nnunetv2_unet3plus.doctor import find_trainer
 from nnunetv2_unet3plus.planning.dry_run import backward_share
 from nnunetv2_unet3plus.planning.memory import GB, OVERHEAD_GB, SINGLE_PRECISION_FACTOR, STATE_BYTES
@@ -132,7 +132,7 @@ def _bytes_of_a_patch(trainer_name: str, plans: dict, configuration: str, datase
     """Of all maps at the peak, in single precision; as `unet3plus plan`, of a network that recomputes nothing."""
     trainer_class: Any = find_trainer(trainer_name)
     with trainer_to_ask(trainer_class, plans, configuration, dataset_json) as trainer:
-        network, channels = recompute_nothing(network_of(trainer)), input_channels_of(trainer)
+        network, channels = as_compiled(network_of(trainer)), input_channels_of(trainer)
         patch_size = trainer.configuration_manager.patch_size
         # two patches: a batch norm behind global pooling has nothing to compare in one
         kept = saved_bytes(network.train(), torch.empty(2, channels, *patch_size, device="meta")) / 2

@@ -1,4 +1,4 @@
-"""The papers' networks: the textbook form against ours, same weights, same input.
+"""The papers' networks, and ours on a plan: the textbook form against ours, same weights, same input.
 
     python -m benchmarks.training_step            # from the repository's root: those in 2D, on two threads
     python -m benchmarks.training_step --networks unetsharp_paper --size 256 --runs 5 --json rows.json
@@ -7,7 +7,9 @@ The textbook form is the oracle of the tests (tests/textbook.py). A training ste
 their mean squared logits as loss, and backward; inference is forward with all heads, in evaluation mode and without
 gradients. Both forms run in turn. The textbook of UNet 3+ takes minutes, the V-Nets, in 3D, longer.
 
-A textbook form runs in PyTorch's default memory format, as published code does; ours chooses its own.
+A textbook form runs in PyTorch's default memory format, as published code does; ours chooses its own. The networks that
+take a plan have nnU-Net's stock 2d one, cut to five stages. GFLOP are those of a forward pass by PyTorch's counter,
+before any Winograd form.
 """
 
 import argparse
@@ -19,14 +21,29 @@ from statistics import median
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.frame import Parser, Report, positive, run
 from benchmarks.measure import median_ratio, paired_seconds
+from benchmarks.plans import ours as ours_on_plan
+from benchmarks.plans import stock_plan
 from benchmarks.subject import Subject, bytes_needed, check_memory, check_size
 from nnunetv2_unet3plus.architectures import papers
-from tests.textbook import TextbookFullScaleUNet, TextbookNestedUNet, TextbookPlainUNet, TextbookUNet3Plus
+from tests.textbook import (
+    TextbookFullScaleUNet,
+    TextbookNestedUNet,
+    TextbookPlainUNet,
+    TextbookUNet3Plus,
+    TextbookUNet3PlusLite,
+)
 
 CLASSES = 1
+STAGES = 5
+
+
+def on_plan(name: str, channels: int, num_classes: int) -> nn.Module:
+    """A network of ours on nnU-Net's stock 2d plan; `channels` is the plan's one."""
+    return ours_on_plan(name, stock_plan("2d", STAGES), num_classes)
 
 
 @dataclass(frozen=True)
@@ -61,7 +78,16 @@ VNETS = {
     "unetsharp_paper_vnet3plus": (papers.unetsharp_paper_vnet3plus, TextbookFullScaleUNet),
     "unetsharp_paper_vnetsharp": (papers.unetsharp_paper_vnetsharp, TextbookNestedUNet),
 }
+PLANNED = {
+    "unet3plus": TextbookUNet3Plus,
+    "unet3plus_lite": TextbookUNet3PlusLite,
+    "unetplusplus": TextbookNestedUNet,
+    "unetsharp": TextbookNestedUNet,
+    "unet": TextbookPlainUNet,
+    "unet3plus_raw": TextbookFullScaleUNet,
+}
 PLANAR = list(PAPERS)
+PAPERS |= {name: Paper(partial(on_plan, name), textbook, channels=1) for name, textbook in PLANNED.items()}
 PAPERS |= {name: Paper(*forms, size=64, channels=1, dims=3) for name, forms in VNETS.items()}
 
 
@@ -74,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         choices=PAPERS,
         default=PLANAR,
         metavar="NAME",
-        help=f"{', '.join(PAPERS)} (default: those in 2D)",
+        help=f"{', '.join(PAPERS)} (default: the papers' in 2D)",
     )
     parser.add_argument(
         "--size", type=positive, help="voxels along each axis (default: UNet 3+'s 320, else 256; in 3D 64)"
@@ -128,6 +154,18 @@ def compare(name: str, args: argparse.Namespace, report: Report) -> None:
     for what, mib in memory.items():
         of_textbook, of_ours = mib(theirs), mib(ours)
         add(f"{what} (MiB), ours / textbook", of_ours / of_textbook, of_textbook, of_ours)
+    forms = (partial(textbook_of, paper), partial(paper.build, paper.channels, CLASSES))
+    works = [gflop(build, x.shape) for build in forms]
+    add("forward GFLOP, textbook / ours", works[0] / works[1], *works)
+
+
+def gflop(build: Callable[[], nn.Module], shape: Sequence[int]) -> float:
+    """Of a forward pass, counted without computing."""
+    with torch.device("meta"):
+        network, x = build(), torch.empty(*shape)
+    with FlopCounterMode(display=False) as counter:
+        network(x)
+    return counter.get_total_flops() / 1e9
 
 
 if __name__ == "__main__":

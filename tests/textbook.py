@@ -3,7 +3,7 @@
 Every map is brought to the stage's grid first, pooled or interpolated at once; every branch is conv - norm - nonlin of
 its own; then concatenation and fusion (Huang et al., ICASSP 2020, eq. 1). Parameters carry the names of
 ``FullScaleDecoder``, so one state dict fits both. The blocks taken over from our networks are PyTorch's own operators
-here: they recompute nothing outside ``recomputing``.
+here: they recompute nothing outside ``own_operators``.
 """
 
 from copy import deepcopy

@@ -75,6 +75,8 @@ def main() -> None:
     args = parser.parse_args()
     if not (args.dataset / "dataset.json").is_file():
         parser.error(f"{args.dataset} has no dataset.json: give a dataset in nnU-Net's raw format")
+    if not remembers(args):
+        parser.error(f"{args.workspace} holds trainings with other options: give another")
     os.environ |= {f"nnUNet_{name}": str(args.workspace / name) for name in ("raw", "preprocessed", "results")}
 
     plan(args.dataset, args.configuration, args.workspace, args.cases)
@@ -87,6 +89,18 @@ def main() -> None:
         }
         results = {key: job.result() for key, job in jobs.items()}
     report(args, results)
+
+
+def remembers(args: argparse.Namespace) -> bool:
+    """Whether a workspace is new, or was begun with the same arguments; seeds and processes may differ."""
+    free = ("workspace", "seeds", "processes", "json")
+    wanted = {name: str(value) for name, value in vars(args).items() if name not in free}
+    file = args.workspace / "arguments.json"
+    if file.exists():
+        return bool(json.loads(file.read_text()) == wanted)
+    args.workspace.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(wanted))
+    return True
 
 
 def preprocessed(args: argparse.Namespace) -> Path:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nnunetv2_unet3plus.building_blocks.norm_nonlin import channels_last, has_slow_norm, join_blocks
 from nnunetv2_unet3plus.building_blocks.plan_encoder import encoder_feature_map_size, plan_encoder
-from nnunetv2_unet3plus.building_blocks.recompute import recomputing
+from nnunetv2_unet3plus.building_blocks.recompute import own_operators
 from nnunetv2_unet3plus.errors import ConfigurationError
 
 T = TypeVar("T")
@@ -56,8 +56,8 @@ class EncoderDecoderNetwork(AbstractDynamicNetworkArchitectures):
             nonlin_first: conv - nonlin - norm instead of conv - norm - nonlin.
             kept_level: build this many stages beyond the first alone; None for all. Where a network can do without
                 the others its constructor has it as ``prune_level``.
-            recompute: compute normalised and activated maps again for the backward pass instead of keeping them: the
-                same gradients from about half the memory.
+            recompute: compute normalised, activated, concatenated and interpolated maps again for the backward pass
+                instead of keeping them: the same gradients, bit for bit, from about half the memory.
             **plan: what a plans file says about the encoder, see `plan_encoder`.
 
         Raises:
@@ -71,6 +71,7 @@ class EncoderDecoderNetwork(AbstractDynamicNetworkArchitectures):
         plan = first_stages(self.topology(plan), kept_level)
         self.encoder = self.build_encoder(input_channels, nonlin_first=nonlin_first, **plan)
         self.recompute = recompute
+        self.own_operators = True
         join_blocks(self.encoder)
         self.key_to_stem = "encoder.stem" if hasattr(self.encoder, "stem") else "encoder.stages.0"
         self.keys_to_in_proj = _names_of_first_conv(self.encoder)
@@ -98,11 +99,11 @@ class EncoderDecoderNetwork(AbstractDynamicNetworkArchitectures):
 
     def sparingly(self, compute: Callable[[Tensor], T], x: Tensor) -> T:
         """``compute(x)``, keeping little for the backward pass, on the CPU in the format that is fastest there."""
-        if torch.compiler.is_compiling() or torch.jit.is_tracing() or not self.recompute:
+        if torch.compiler.is_compiling() or torch.jit.is_tracing() or not self.own_operators:
             return compute(x)
         if x.device.type == "cpu" and not has_slow_norm(self):
             x = channels_last(x)
-        with recomputing():
+        with own_operators(self.recompute):
             return compute(x)
 
     def segment(self, x: Tensor) -> Tensor | list[Tensor]:

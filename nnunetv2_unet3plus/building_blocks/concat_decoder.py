@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, logsigmoid
 
 from nnunetv2_unet3plus.building_blocks.max_pool import max_pool
-from nnunetv2_unet3plus.building_blocks.norm_nonlin import join, join_blocks
+from nnunetv2_unet3plus.building_blocks.norm_nonlin import NormThenNonlin, join, join_blocks
 from nnunetv2_unet3plus.building_blocks.resize_conv import matching_concat_conv, matching_resize_conv
 from nnunetv2_unet3plus.building_blocks.wiring import Node, Wiring
 from nnunetv2_unet3plus.errors import ConfigurationError
@@ -277,7 +277,7 @@ class FarConvs(nn.Module):
         nonlin = encoder.nonlin(**(encoder.nonlin_kwargs or {})) if encoder.nonlin else nn.Identity()
         if isinstance(norm, nn.Identity) or nonlin_first:
             nonlin.inplace = False  # autograd lets nothing be written into what a custom operator returns
-        self.norm_and_nonlin = nn.Sequential(*((nonlin, norm) if nonlin_first else join(norm, nonlin)))
+        self.norm_and_nonlin = NormThenNonlin(*((nonlin, norm) if nonlin_first else (join(norm, nonlin), nonlin)))
 
     def forward(self, source: str, x: Tensor, size: Sequence[int]) -> Tensor:
         """Bring the map ``(B, C, *grid)`` of a source to a target's grid: ``(B, width, *size)``."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from nnunetv2_unet3plus.building_blocks.recompute import is_recomputing
+from nnunetv2_unet3plus.building_blocks.recompute import own_operators_apply
 
 _MAX_POOL: dict[int, Any] = {2: functional.max_pool2d, 3: functional.max_pool3d}
 
@@ -50,7 +50,7 @@ def max_pool(x: Tensor, stride: Sequence[int]) -> Tensor:
     """
     if all(s == 1 for s in stride):
         return x
-    return _MaxPool.apply(x, tuple(stride)) if is_recomputing() else _pool(x, tuple(stride))
+    return _MaxPool.apply(x, tuple(stride)) if own_operators_apply() else _pool(x, tuple(stride))
 
 
 class MaxPool(nn.Module):

@@ -9,7 +9,6 @@ writes each to its place in the concatenation.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +17,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from nnunetv2_unet3plus.building_blocks.recompute import give_recipe, is_recomputing
+from nnunetv2_unet3plus.building_blocks.autocast import without_autocast
+from nnunetv2_unet3plus.building_blocks.recompute import derived, own_operators_apply
 from nnunetv2_unet3plus.building_blocks.winograd import fastest_form
 
 VALUES_PER_PIECE = 2**17  # half a MB: a few such pieces fit the second-level cache of a core
@@ -98,7 +98,9 @@ def _affine(maps: Sequence[Tensor], scale: Tensor, shift: Tensor, slope: float) 
         for sample, channels, rows in _pieces(x):
             piece, own = y_rows[sample, rows, channels], (min(sample, len(scale) - 1), channels)
             torch.addcmul(own_shift[own], x_rows[sample, rows, channels], own_scale[own], out=piece)
-            if slope != 1:
+            if slope == 0:
+                piece.clamp_(min=0)  # a slope of zero would make NaN of minus infinity
+            elif slope != 1:
                 nn.functional.leaky_relu_(piece, slope)
     return out
 
@@ -206,10 +208,10 @@ class _NormNonlinModule:
     def forward(self, maps: Tensor | Sequence[Tensor]) -> Tensor:
         """Norm and nonlinearity of a map ``(B, C, *grid)``, or of the concatenation of maps ``(B, C_k, *grid)``."""
         maps = [maps] if isinstance(maps, Tensor) else list(maps)
-        if not is_recomputing():  # PyTorch's own operators; more memory, the same numbers
+        if not own_operators_apply():  # PyTorch's own operators; more memory, the same numbers
             x = torch.cat(maps, dim=1) if len(maps) > 1 else maps[0]
             return self.nonlin(super().forward(x))  # type: ignore[misc]
-        with _without_autocast(maps[0].device.type):
+        with without_autocast(maps[0].device.type):
             return self._norm_and_nonlin(maps)
 
     def _norm_and_nonlin(self, maps: list[Tensor]) -> Tensor:
@@ -229,9 +231,8 @@ class _NormNonlinModule:
         slope = _slope(self.nonlin)
         out = _NormNonlin.apply(weight, bias, mean, deviation, slope, own, *maps)
         if out.requires_grad:
-            inputs = [x.detach() for x in maps]
             scale, shift = _scale_and_shift(weight.detach(), bias.detach(), mean, deviation)
-            give_recipe(out, lambda: _affine(inputs, scale, shift, slope))
+            derived(out, lambda *maps: _affine(maps, scale, shift, slope), *maps)
         return out
 
     def _require_several_values(self, x: Tensor) -> None:
@@ -248,13 +249,9 @@ class _NormNonlinModule:
         """Move the running statistics of batch norm, which hold the unbiased variance."""
         norm: Any = self
         norm.num_batches_tracked += 1
-        norm.running_mean.lerp_(mean, norm.momentum)
-        norm.running_var.lerp_(variance * (count / max(count - 1, 1)), norm.momentum)
-
-
-def _without_autocast(device_type: str) -> AbstractContextManager:
-    available = torch.amp.is_autocast_available(device_type)  # not on the meta device
-    return torch.autocast(device_type, enabled=False) if available else nullcontext()
+        norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
+        unbiased = variance * (count / max(count - 1, 1))
+        norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), norm.momentum)
 
 
 class InstanceNormNonlin2d(_NormNonlinModule, nn.InstanceNorm2d):
@@ -288,17 +285,37 @@ def _slope(nonlin: nn.Module) -> float:
     return 0.0 if isinstance(nonlin, nn.ReLU) else 1.0
 
 
-def join(norm: Any, nonlin: Any) -> tuple[Any, Any]:
-    """Norm and nonlinearity as one module, whose parameters and buffers are those of the norm.
+def join(norm: Any, nonlin: Any) -> Any:
+    """A norm that applies the nonlinearity, too; its parameters and buffers are those of the norm.
+
+    The nonlinearity is to stay where it was, and to be passed over while `applies_nonlin` says so: SyncBatchNorm, which
+    takes the place of batch norms in training on several GPUs, applies none.
 
     Returns:
-        The joined module and an identity; of what the operator does not know, the two as they are.
+        The joined module; of what the operator does not know, the norm as it is.
     """
     if type(norm) not in _JOINED or not _has_usual_statistics(norm):
-        return norm, nonlin
+        return norm
     both: Any = _JOINED[type(norm)](norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     both.nonlin = nonlin if type(nonlin) in (nn.LeakyReLU, nn.ReLU) else nn.Identity()
-    return both, nonlin if isinstance(both.nonlin, nn.Identity) else nn.Identity()
+    return both
+
+
+def applies_nonlin(module: nn.Module) -> bool:
+    """Whether a module is a joined norm that applies the nonlinearity after it."""
+    return is_joined(module) and not isinstance(module.nonlin, nn.Identity)
+
+
+class NormThenNonlin(nn.Sequential):
+    """Modules in turn; what follows a norm that `applies_nonlin` is passed over."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As `nn.Sequential`."""
+        done = False
+        for module in self:
+            x = x if done else module(x)
+            done = not done and applies_nonlin(module)
+        return x
 
 
 def _has_usual_statistics(norm: Any) -> bool:
@@ -324,10 +341,8 @@ def _join_block(block: ConvDropoutNormReLU) -> None:
     block.conv = modules[0] = fastest_form(modules[0])
     at = next((index for index, module in enumerate(modules) if type(module) in _JOINED), None)
     if at is not None:
-        follows = modules[at + 1] if at + 1 < len(modules) else nn.Identity()
-        block.norm, remains = join(modules[at], follows)
-        modules[at : at + 2] = [block.norm] if isinstance(remains, nn.Identity) else [block.norm, remains]
-    block.all_modules = nn.Sequential(*modules)
+        block.norm = modules[at] = join(modules[at], modules[at + 1] if at + 1 < len(modules) else None)
+    block.all_modules = NormThenNonlin(*modules)
 
 
 class NormsMaps(nn.Module):
@@ -348,16 +363,17 @@ class NormsMaps(nn.Module):
         """
         norm = encoder.norm_op(channels, **(encoder.norm_op_kwargs or {})) if encoder.norm_op else nn.Identity()
         nonlin = encoder.nonlin(**(encoder.nonlin_kwargs or {})) if encoder.nonlin else nn.Identity()
-        self.norm, self.nonlin = (norm, nonlin) if nonlin_first else join(norm, nonlin)
+        self.norm, self.nonlin = norm if nonlin_first else join(norm, nonlin), nonlin
         self.dropout = encoder.dropout_op(**(encoder.dropout_op_kwargs or {})) if encoder.dropout_op else nn.Identity()
         self.nonlin_first = nonlin_first
 
     def normed(self, maps: Sequence[Tensor]) -> Tensor:
         """Maps ``(B, C_k, *grid)`` concatenated, normalised and activated: ``(B, sum of C_k, *grid)``."""
-        if is_joined(self.norm) and isinstance(self.dropout, nn.Identity):
-            return self.nonlin(self.norm(maps))
-        x = self.dropout(torch.cat(list(maps), dim=1) if len(maps) > 1 else maps[0])
-        return self.norm(self.nonlin(x)) if self.nonlin_first else self.nonlin(self.norm(x))
+        joined = is_joined(self.norm) and isinstance(self.dropout, nn.Identity)
+        x = maps if joined else self.dropout(torch.cat(list(maps), dim=1) if len(maps) > 1 else maps[0])
+        if self.nonlin_first:
+            return self.norm(self.nonlin(x))
+        return self.norm(x) if applies_nonlin(self.norm) else self.nonlin(self.norm(x))
 
 
 def is_joined(norm: nn.Module) -> bool:

@@ -2,19 +2,19 @@
 
 A convolution needs its input for the backward pass. Where that input is a norm and a nonlinearity away from the
 convolution before it, keeping it doubles the memory for two operations that cost a few percent of a convolution. Here a
-tensor may carry a recipe; within `recomputing` autograd keeps the recipe instead of the tensor, whichever operation
+tensor may carry a recipe; within `own_operators` autograd keeps the recipe instead of the tensor, whichever operation
 asks, and follows it when the backward pass comes along. The same idea as activation checkpointing (Chen et al., 2016),
-but tensor by tensor: at no time is more than one of them back.
+but tensor by tensor: only what one operation needs is back at a time.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any
 from weakref import ref
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
 _ATTRIBUTE = "_recipe"
 
@@ -54,7 +54,7 @@ def derived(x: Tensor, compute: Callable[..., Tensor], *sources: Tensor) -> Tens
 
     Worth it where the sources are kept for another's sake, or have recipes themselves.
     """
-    if is_recomputing() and x.requires_grad:
+    if own_operators_apply() and x.requires_grad:
         kept = [_kept(source) for source in sources]
         give_recipe(x, lambda: compute(*(source() for source in kept)))
     return x
@@ -67,9 +67,12 @@ def _kept(x: Tensor) -> Callable[[], Tensor]:
         return recipe.follow
     x, version = x.detach(), x._version
 
-    def unchanged() -> Tensor:
+    def unchanged() -> Tensor:  # PyTorch's own check knows nothing of tensors that hooks have kept
         if x._version != version:
-            raise RuntimeError("a map that others are computed from again was modified by an in-place operation")
+            raise RuntimeError(
+                "a tensor that the backward pass needs has been modified by an in-place operation since the forward "
+                "pass; call backward before, or set recompute to false in the plan's arch_kwargs"
+            )
         return x
 
     return unchanged
@@ -80,39 +83,35 @@ def _recipe_of(x: Tensor) -> Recipe | None:
     return recipe if recipe is not None and recipe.version == x._version else None
 
 
-_ACTIVE = ContextVar("recomputing", default=False)
+_ACTIVE = ContextVar("own_operators", default=False)
 
 
-def is_recomputing() -> bool:
-    """Whether to keep as little as can be; never while a compiler looks on, which decides that better itself."""
+def own_operators_apply() -> bool:
+    """Whether operators of ours replace PyTorch's; never while a compiler looks on, which does all that itself."""
     return not torch.compiler.is_compiling() and not torch.jit.is_tracing() and _ACTIVE.get()
 
 
 @contextmanager
-def recomputing() -> Iterator[None]:
-    """Within, operations keep recipes of the tensors that have one."""
+def own_operators(recompute: bool = True) -> Iterator[None]:
+    """Within, operators of ours replace PyTorch's, and autograd keeps recipes of the tensors that have one.
 
-    def pack(x: Tensor) -> Tensor | Recipe:
-        recipe = _recipe_of(x)
-        return x if recipe is None else recipe
-
-    def unpack(packed: Tensor | Recipe) -> Any:
-        return packed.follow() if isinstance(packed, Recipe) else packed
-
+    Args:
+        recompute: False to keep the tensors: the same numbers, bit for bit, from more memory.
+    """
     before = _ACTIVE.set(True)
     try:
-        with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        with saved_tensors_hooks(_kept, lambda kept: kept()) if recompute else nullcontext():
             yield
     finally:
         _ACTIVE.reset(before)
 
 
-def recompute_nothing(network: nn.Module) -> nn.Module:
-    """Let all networks of ours in a network keep what PyTorch's operators keep; returns it.
+def as_compiled(network: nn.Module) -> nn.Module:
+    """Let all networks of ours in a network compute with PyTorch's operators, as under torch.compile; returns it.
 
-    Memory is planned for this: under torch.compile, the rule on CUDA, the compiler decides what is kept.
+    That is the rule on CUDA, where the compiler decides what is kept: memory is planned for what PyTorch's would keep.
     """
     for module in network.modules():
-        if hasattr(module, "recompute"):
-            setattr(module, "recompute", False)  # noqa: B010 - a plain attribute, no parameter
+        if hasattr(module, "own_operators"):
+            setattr(module, "own_operators", False)  # noqa: B010 - a plain attribute, no parameter
     return network

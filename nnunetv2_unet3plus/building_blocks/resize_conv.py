@@ -208,7 +208,7 @@ def _along_axis(y: Tensor, axis: int, n: int, m: int, taps: int, adjoint: bool =
     before, after = y.shape[:at], y.shape[at + 2 :]
     matrix = cached_tap_matrix(n, m, taps, y.dtype, y.device)
     product, result = (product_adjoint, (n, taps)) if adjoint else (product_by_blocks, (m, 1))
-    y = product(y.reshape(prod(before), -1, prod(after)), matrix, blocks_of_rows(n, m, taps))
+    y = product(y.reshape(prod(before), -1, prod(after)), matrix, blocks_of_rows(n, m, taps, on_gpu=y.is_cuda))
     return y.view(*before, *result, *after)
 
 

@@ -104,6 +104,7 @@ def _adjoint(g: Tensor, tile: Sequence[_Axis], kernel: Sequence[int]) -> Tensor:
 
 
 @torch.library.custom_op("nnunetv2_unet3plus::resize_conv_by_tiles", mutates_args=())
+@torch.autocast("cpu", enabled=False)
 def resize_conv_by_tiles(x: Tensor, weight: Tensor, bias: Tensor | None, size: Sequence[int]) -> Tensor:
     """`conv(resize(x, size), weight, bias)` with zero padding.
 
@@ -127,16 +128,19 @@ def resize_conv_by_tiles(x: Tensor, weight: Tensor, bias: Tensor | None, size: S
 
 
 @torch.library.custom_op("nnunetv2_unet3plus::resize_conv_by_tiles_gradients", mutates_args=())
-def _gradients(x: Tensor, weight: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the map and of the weight, from the gradient of the result."""
+@torch.autocast("cpu", enabled=False)
+def _gradients(x: Tensor, weight: Tensor, grad: Tensor, need_x: bool, need_weight: bool) -> tuple[Tensor, Tensor]:
+    """Of the map and of the weight, from the gradient of the result; zeros for one that nobody needs."""
     kernel, mixing = weight.shape[2:], _mixing(weight)
     of_x, of_mixing = torch.zeros_like(x), torch.zeros_like(mixing)
     for image, result, of_image in zip(*(t.movedim(1, -1) for t in (x, grad, of_x)), strict=True):
         for tile in _tiles(image.shape[:-1], result.shape[:-1], kernel, len(weight), x.dtype):
             coarse, rows = (tuple(axis[part] for axis in tile) for part in (1, 0))
             of_y = _adjoint(result[rows], tile, kernel)
-            of_image[coarse] += (of_y @ mixing.T).view_as(of_image[coarse])
-            of_mixing.addmm_(image[coarse].flatten(0, -2).T, of_y)
+            if need_x:
+                of_image[coarse] += (of_y @ mixing.T).view_as(of_image[coarse])
+            if need_weight:
+                of_mixing.addmm_(image[coarse].flatten(0, -2).T, of_y)
     return of_x, of_mixing.unflatten(1, (*kernel, -1)).movedim(-1, 0).contiguous()
 
 
@@ -146,7 +150,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor | None, size: Sequence[int]) -> Te
 
 
 @_gradients.register_fake
-def _(x: Tensor, weight: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+def _(x: Tensor, weight: Tensor, grad: Tensor, need_x: bool, need_weight: bool) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), weight.new_empty(weight.shape)
 
 
@@ -154,9 +158,11 @@ def _remember(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, Sequence[in
     ctx.save_for_backward(*inputs[:2])
 
 
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
-    of_bias = grad.sum((0, *range(2, grad.ndim))) if ctx.needs_input_grad[2] else None
-    return *_gradients(*ctx.saved_tensors, grad), of_bias, None
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+    need_x, need_weight, need_bias, _ = ctx.needs_input_grad
+    of_x, of_weight = _gradients(*ctx.saved_tensors, grad, need_x, need_weight)
+    of_bias = grad.sum((0, *range(2, grad.ndim))) if need_bias else None
+    return of_x if need_x else None, of_weight if need_weight else None, of_bias, None
 
 
 resize_conv_by_tiles.register_autograd(_backward, setup_context=_remember)

@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 
 # Output rows are computed in blocks that need about this many coarse rows: the matrices are banded, so the work per
-# row stays constant however large the grid. Smaller blocks cost calls, larger ones multiply by zeros.
-COARSE_ROWS_PER_BLOCK = 8
-MOST_ROWS_PER_BLOCK = 64
+# row stays constant however large the grid. Smaller blocks cost calls, larger ones multiply by zeros; on a GPU calls
+# cost more than zeros.
+COARSE_ROWS_PER_BLOCK, MOST_ROWS_PER_BLOCK = 8, 64
+COARSE_ROWS_PER_BLOCK_ON_GPU = 128
 
 Block = tuple[int, int, int, int]
 """First and last (exclusive) output row, first and last (exclusive) input column that these rows need."""
@@ -53,9 +54,10 @@ def cached_tap_matrix(n: int, m: int, taps: int, dtype: torch.dtype, device: tor
         return tap_matrix(n, m, taps, dtype, device)
 
 
-def blocks_of_rows(n: int, m: int, taps: int) -> list[Block]:
+def blocks_of_rows(n: int, m: int, taps: int, on_gpu: bool = False) -> list[Block]:
     """Blocks of rows of ``tap_matrix(n, m, taps)`` with the columns outside which the rows are zero."""
-    step = max(1, min(COARSE_ROWS_PER_BLOCK * m // n, MOST_ROWS_PER_BLOCK))
+    step = COARSE_ROWS_PER_BLOCK_ON_GPU * m // n if on_gpu else min(COARSE_ROWS_PER_BLOCK * m // n, MOST_ROWS_PER_BLOCK)
+    step = max(1, step)
     blocks = []
     for start in range(0, m, step):
         stop = min(start + step, m)

@@ -91,7 +91,7 @@ def _along_axis(y: Tensor, axis: int, n: int, m: int, taps: int) -> Tensor:
     y = y.reshape(prod(before), n * taps, prod(after))
     bands = [
         _product(matrix[start:stop, first:last], y[:, first:last])
-        for start, stop, first, last in blocks_of_rows(n, m, taps)
+        for start, stop, first, last in blocks_of_rows(n, m, taps, on_gpu=y.is_cuda)
     ]
     return torch.cat(bands, dim=1).reshape(*before, m, *after)
 

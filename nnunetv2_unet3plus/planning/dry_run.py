@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from nnunetv2_unet3plus.building_blocks.recompute import recompute_nothing
+from nnunetv2_unet3plus.building_blocks.recompute import as_compiled
 
 
 class LiveBytes(TorchDispatchMode):
@@ -75,7 +75,7 @@ def backward_share(network: nn.Module, input_channels: int, size: Sequence[int],
     Returns:
         At least 1.
     """
-    network = recompute_nothing(network).half().to("meta")  # libraries' networks may have some parts elsewhere
+    network = as_compiled(network).half().to("meta")  # libraries' networks may have some parts elsewhere
     for parameter in network.parameters():
         if parameter.requires_grad:
             parameter.register_post_accumulate_grad_hook(_forget_gradient)

@@ -36,7 +36,7 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
-from nnunetv2_unet3plus.building_blocks.recompute import recompute_nothing
+from nnunetv2_unet3plus.building_blocks.recompute import as_compiled
 from nnunetv2_unet3plus.errors import ConfigurationError
 from nnunetv2_unet3plus.planning.dry_run import backward_share
 
@@ -157,7 +157,7 @@ def network_on_meta(architecture: dict[str, Any], channels: int, classes: int) -
             allow_init=False,
             deep_supervision=True,
         )
-    return recompute_nothing(network)
+    return as_compiled(network)
 
 
 def planner_target(plans_manager: PlansManager) -> float:

@@ -20,6 +20,7 @@ from nnunetv2_unet3plus.architectures.unetplusplus import UNetPlusPlus
 from nnunetv2_unet3plus.architectures.unetsharp import UNetSharp
 from nnunetv2_unet3plus.architectures.unetsharp_cgm import UNetSharpCGM
 from nnunetv2_unet3plus.architectures.vnet import VNet, VNet3Plus, VNetEncoded, VNetPlusPlus, VNetSharp
+from nnunetv2_unet3plus.planning.saved_tensors import saved_bytes
 from tests.architectures.plans import arch_kwargs, input_size, plan_name, spread_of
 from tests.textbook import (
     TextbookFullScaleUNet,
@@ -121,6 +122,21 @@ def test_forward_backward_on_every_plan(plan, name):
     assert tuple(logits.shape) == grids[0]
     logits.square().mean().backward()
     assert all((p.grad is not None) == p.requires_grad for p in alone.parameters())
+
+
+@on_every([plan for plan in PLANS if plan["n_stages"] == 3])
+def test_recomputing_changes_no_bit_and_keeps_less(plan, name):
+    """Of outputs and gradients, in whatever form the operators are taken."""
+    kwargs = arch_kwargs(**plan, width=8)
+    x, results, kept = torch.randn(2, 2, *input_size(kwargs)), [], []
+    for recompute in (True, False):
+        network = build(name, kwargs, recompute=recompute)
+        outputs = network(x)
+        sum(o.square().mean() for o in outputs).backward()
+        results.append([*outputs, *(p.grad for p in network.parameters())])
+        kept.append(saved_bytes(network, x))
+    assert all(a.equal(b) for a, b in zip(*results, strict=True))
+    assert kept[0] < kept[1]
 
 
 @on_every(PLANS)

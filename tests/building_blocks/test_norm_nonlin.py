@@ -1,6 +1,8 @@
 """Norm and nonlinearity as one operator, against PyTorch's two."""
 
+from contextlib import nullcontext
 from copy import deepcopy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +11,8 @@ from torch import nn
 
 from nnunetv2_unet3plus.building_blocks import norm_nonlin
 from nnunetv2_unet3plus.building_blocks.norm_nonlin import (
+    NormsMaps,
+    applies_nonlin,
     channels_last,
     has_slow_norm,
     is_joined,
@@ -16,7 +20,7 @@ from nnunetv2_unet3plus.building_blocks.norm_nonlin import (
     join_blocks,
     statistics,
 )
-from nnunetv2_unet3plus.building_blocks.recompute import recomputing
+from nnunetv2_unet3plus.building_blocks.recompute import own_operators
 from nnunetv2_unet3plus.planning.dry_run import LiveBytes
 
 NORMS = {
@@ -38,8 +42,7 @@ def joined_and_plain(kind, nonlin, dims, channels, affine=True):
     if affine:
         nn.init.normal_(plain[0].weight)
         nn.init.normal_(plain[0].bias)
-    both, rest = join(deepcopy(plain[0]), NONLINS[nonlin])
-    assert isinstance(rest, nn.Identity)
+    both = join(deepcopy(plain[0]), NONLINS[nonlin])
     both.double().load_state_dict(plain[0].state_dict())
     return both, plain
 
@@ -61,7 +64,7 @@ class TestSameAsPyTorch:
         for mode in ("train", "eval"):
             getattr(both, mode)(), getattr(plain, mode)()
             inputs = maps(dims, channels, last=last)
-            with recomputing():
+            with own_operators():
                 ours = both(inputs)
             expected = plain(torch.cat(inputs, dim=1))
             torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-10)
@@ -73,7 +76,7 @@ class TestSameAsPyTorch:
     def test_without_affine_parameters(self, kind, nonlin, dims, last):
         both, plain = joined_and_plain(kind, nonlin, dims, 5, affine=False)
         inputs = maps(dims, last=last)
-        with recomputing():
+        with own_operators():
             ours = both(inputs)
         expected = plain(inputs[0])
         torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-10)
@@ -81,7 +84,7 @@ class TestSameAsPyTorch:
 
     def test_keeps_memory_format(self, kind, nonlin, dims, last):
         both, _ = joined_and_plain(kind, nonlin, dims, 5)
-        with recomputing(), torch.no_grad():
+        with own_operators(), torch.no_grad():
             assert both(maps(dims, last=last)[0]).stride(1) == (1 if last else 7 * 6 * (4 if dims == 3 else 1))
 
     def test_a_consumer_keeps_the_input_alone(self, kind, nonlin, dims, last):
@@ -90,7 +93,7 @@ class TestSameAsPyTorch:
         (x,) = maps(dims, last=last)
         weight = torch.randn(5, *(1,) * dims, dtype=torch.float64, requires_grad=True)
         with LiveBytes([x, weight]) as live:
-            with recomputing():
+            with own_operators():
                 y = both(x) * weight
             returned = y.untyped_storage().nbytes()
         assert live.now - returned < 0.5 * returned
@@ -106,7 +109,7 @@ def test_half_precision_computes_in_single(kind, dtype):
     (x,) = maps(2, dtype=torch.float32)
     half = x.detach().to(dtype).requires_grad_()
     exact = half.detach().float().requires_grad_()
-    with recomputing():
+    with own_operators():
         ours = both(half)
     assert ours.dtype == dtype
     expected = plain(exact)
@@ -118,11 +121,52 @@ def test_gradient_of_any_strides():
     """What comes back may be a view of something larger, or expanded."""
     both, plain = joined_and_plain("instance", "leaky", 2, 5)
     (x,) = maps(2)
-    with recomputing():
+    with own_operators():
         ours = both(x)
     torch.testing.assert_close(
         torch.autograd.grad(ours[:, :, 1:5, 2:].sum(), x), torch.autograd.grad(plain(x)[:, :, 1:5, 2:].sum(), x)
     )
+
+
+@pytest.mark.parametrize("learned", [[True, False, False], [False, True, True], [True, False, True]])
+def test_some_frozen(learned):
+    both, plain = joined_and_plain("batch", "leaky", 2, 5)
+    results = []
+    for module, norm in ((both, both), (plain, plain[0])):
+        (x,) = maps(2)
+        tensors = [x, *norm.parameters()]
+        for tensor, wanted in zip(tensors, learned, strict=True):
+            tensor.requires_grad_(wanted)
+        with own_operators():
+            y = module(x)
+        results.append(backward(y, [t for t, wanted in zip(tensors, learned, strict=True) if wanted]))
+    torch.testing.assert_close(*results)
+
+
+def test_backward_twice():
+    both, plain = joined_and_plain("instance", "leaky", 2, 5)
+    (x,) = maps(2)
+    weight = torch.randn(5, 1, 1, dtype=torch.float64, requires_grad=True)
+    with own_operators():
+        loss = (both(x) * weight).square().sum()
+    expected = torch.autograd.grad((plain(x) * weight).square().sum(), [x, weight])
+    for _ in range(2):
+        torch.testing.assert_close(torch.autograd.grad(loss, [x, weight], retain_graph=True), expected)
+
+
+def test_half_precision_network_moves_its_running_statistics():
+    norm = join(nn.BatchNorm2d(3), nn.ReLU()).half()
+    x = torch.randn(2, 3, 4, 4).half()
+    with own_operators():
+        norm(x)
+    assert norm.running_mean.dtype == torch.float16
+    torch.testing.assert_close(norm.running_mean.float(), 0.1 * x.float().mean((0, 2, 3)), rtol=0.01, atol=1e-3)
+
+
+def test_relu_of_minus_infinity():
+    both = join(nn.BatchNorm2d(1), nn.ReLU()).eval()
+    with own_operators():
+        assert both(torch.full((1, 1, 2, 2), -torch.inf)).tolist() == [[[[0, 0], [0, 0]]]]
 
 
 def test_statistics_by_hand():
@@ -132,6 +176,31 @@ def test_statistics_by_hand():
     assert variance.tolist() == [[1, 4], [1, 4]]
     mean, variance = statistics([x], per_sample=False)
     assert (mean.tolist(), variance.tolist()) == ([[4]], [[5]])
+
+
+def block_of_batch_norm():
+    block = ConvDropoutNormReLU(nn.Conv2d, 3, 4, 3, 1, True, nn.BatchNorm2d, {}, None, None, nn.ReLU, {"inplace": True})
+    join_blocks(block)
+    return block
+
+
+class OfTwoMaps(NormsMaps):
+    def forward(self, x):
+        return self.normed([x[:, :1], x[:, 1:]])
+
+
+def stage_of_batch_norm():
+    encoder = SimpleNamespace(
+        norm_op=nn.BatchNorm2d,
+        norm_op_kwargs={},
+        nonlin=nn.ReLU,
+        nonlin_kwargs={},
+        dropout_op=None,
+        dropout_op_kwargs=None,
+    )
+    stage = OfTwoMaps()
+    stage.make_norm(encoder, 3, nonlin_first=False)
+    return stage
 
 
 class TestJoin:
@@ -146,13 +215,13 @@ class TestJoin:
         ],
     )
     def test_what_it_does_not_know_stays(self, norm, nonlin):
-        assert join(norm, nonlin) == (norm, nonlin)
+        assert join(norm, nonlin) is norm
+        assert not applies_nonlin(norm)
 
     def test_an_unknown_nonlinearity_follows(self):
-        prelu = nn.PReLU(4)
-        norm, nonlin = join(nn.InstanceNorm2d(4), prelu)
+        norm = join(nn.InstanceNorm2d(4), nn.PReLU(4))
         assert is_joined(norm)
-        assert nonlin is prelu
+        assert not applies_nonlin(norm)
 
     @pytest.mark.parametrize("nonlin", [nn.LeakyReLU, nn.PReLU, None])
     @pytest.mark.parametrize("dropout", [nn.Dropout2d, None])
@@ -171,7 +240,21 @@ class TestJoin:
         torch.manual_seed(0)
         expected = stock(x)
         torch.manual_seed(0)
-        with recomputing():
+        with own_operators():
             torch.testing.assert_close(ours(x), expected)
         assert not has_slow_norm(ours)
         assert has_slow_norm(stock)
+
+    @pytest.mark.parametrize("build", [block_of_batch_norm, stage_of_batch_norm], ids=["block", "several maps"])
+    def test_on_several_gpus_the_nonlinearity_stays(self, build):
+        """SyncBatchNorm takes the place of batch norms there, and knows nothing of nonlinearities."""
+        torch.manual_seed(0)
+        module = build().eval()
+        x = torch.randn(2, 3, 6, 5)
+        expected = module(x)
+        assert (expected >= 0).all()
+        synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(deepcopy(module))
+        assert any(isinstance(m, nn.SyncBatchNorm) for m in synchronised.modules())
+        for context in (own_operators(), nullcontext()):
+            with context:
+                torch.testing.assert_close(synchronised(x), expected)

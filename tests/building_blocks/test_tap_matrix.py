@@ -13,11 +13,12 @@ from nnunetv2_unet3plus.building_blocks.tap_matrix import (
 SIZES = [(4, 8, 3), (16, 37, 3), (100, 200, 3), (50, 300, 1), (9, 4, 3), (3, 512, 3)]
 
 
-@pytest.mark.parametrize(("n", "m", "taps"), SIZES)
-def test_blocks_leave_out_only_zeros(n, m, taps):
+@pytest.mark.parametrize("on_gpu", [False, True])
+@pytest.mark.parametrize(("n", "m", "taps"), [*SIZES, (300, 600, 3)])
+def test_blocks_leave_out_only_zeros(n, m, taps, on_gpu):
     matrix = tap_matrix(n, m, taps, torch.float64)
     covered = torch.zeros_like(matrix, dtype=torch.bool)
-    for start, stop, first, last in blocks_of_rows(n, m, taps):
+    for start, stop, first, last in blocks_of_rows(n, m, taps, on_gpu):
         covered[start:stop, first:last] = True
     assert (matrix[~covered] == 0).all()
     assert matrix[covered].count_nonzero() == matrix.count_nonzero()

@@ -1,5 +1,7 @@
 """The Winograd form is conv2d: same values, borders included, same gradients, and as accurate in single precision."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
@@ -182,9 +184,18 @@ class TestChoice:
         torch.testing.assert_close(ours(x), plain(x), rtol=0, atol=1e-5)
         assert calls == [1]
 
-    def test_3d_is_left_to_pytorch(self):
-        plain = nn.Conv3d(2, 4, 3)
-        assert fastest_form(plain) is plain
+    @pytest.mark.parametrize("channels", [1, 2])
+    def test_3d_is_left_to_pytorch_but_for_the_memory_format(self, channels):
+        plain = nn.Conv3d(channels, 4, 3, stride=(1, 2, 2), padding=1)
+        ours = fastest_form(deepcopy(plain))
+        ours.load_state_dict(plain.state_dict(), strict=True)
+        x = torch.randn(2, channels, 5, 6, 4)
+        last = torch.empty_like(x, memory_format=torch.channels_last_3d).copy_(x)
+        torch.testing.assert_close(ours(last), plain(x))
+        assert ours(last).is_contiguous(memory_format=torch.channels_last_3d)
+        assert ours(x).is_contiguous()
+
+    def test_3d_kernels_of_any_axes(self):
         x = torch.randn(1, 2, 5, 6, 4)
         weight = torch.randn(4, 2, 3, 1, 3)
         torch.testing.assert_close(conv(x, weight, None), functional.conv3d(x, weight, padding=(1, 0, 1)))

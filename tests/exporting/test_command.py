@@ -41,6 +41,29 @@ def test_file_holds_what_nnunet_would_predict_with(trainer_class, plan, options,
     assert [path.name for path in output.parent.iterdir()] == ["network.pt2"]
 
 
+def test_what_a_closed_gate_hides_is_compared(make_model, tmp_path, monkeypatch):  # noqa: F811
+    """The gate calls every class of the patch absent, and the decoder behind it is wrong."""
+    folder = make_model(nnUNetTrainerUNet3PlusCGM, **PLAN)
+    file = folder / "fold_0" / "checkpoint_final.pth"
+    checkpoint = torch.load(file, weights_only=False)
+    checkpoint["network_weights"]["gatings.0.thresholds"].fill_(1)
+    torch.save(checkpoint, file)
+    output = tmp_path / "network.pt2"
+    assert cli.main(["export", str(folder), "-o", str(output)]) == 0
+    x = torch.randn(1, 1, 16, 24)
+    assert (torch.export.load(output).module()(x).argmax(1) == 0).all()  # the gate itself is as it was
+
+    def with_a_wrong_head(network, patch):
+        with torch.no_grad():
+            network.decoder.seg_layers[0].bias += 1
+        return export_network(network, patch)
+
+    export_network = command.export_network
+    monkeypatch.setattr(command, "export_network", with_a_wrong_head)
+    with pytest.raises(RuntimeError, match="differs from the network"):
+        cli.main(["export", str(folder), "-o", str(tmp_path / "wrong.pt2")])
+
+
 def test_other_checkpoint_of_another_fold(model, tmp_path):
     (model / "fold_1").mkdir()
     checkpoint = torch.load(model / "fold_0" / "checkpoint_final.pth", weights_only=False)

@@ -5,7 +5,7 @@ import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 
 from nnunetv2_unet3plus.architectures.slice_stack import SliceStack
-from nnunetv2_unet3plus.building_blocks.recompute import recompute_nothing
+from nnunetv2_unet3plus.building_blocks.recompute import as_compiled
 from nnunetv2_unet3plus.planning import saved_tensors
 from nnunetv2_unet3plus.planning.memory import (
     MemoryNeed,
@@ -47,7 +47,7 @@ def on_meta(name, plan, deep_supervision=True, network_class=None, **options):
 def assert_count_is_what_is_kept(network, patch, batch_size=2):
     x = torch.empty(batch_size, 1, *patch, device="meta")
     values = network.compute_conv_feature_map_size(patch)
-    numbers, indices = saved_tensors.saved_bytes_by_kind(recompute_nothing(network), x)
+    numbers, indices = saved_tensors.saved_bytes_by_kind(as_compiled(network), x)
     assert saved_bytes(values, batch_size, 4) == pytest.approx(numbers + indices, rel=0.15)
     assert saved_bytes(values, batch_size, 2) == pytest.approx(numbers / 2 + indices, rel=0.15)
 
@@ -102,7 +102,7 @@ class TestCountOfValuesKept:
         for device in ("cpu", "meta"):
             with torch.device(device):
                 network = NETWORKS[name].network_class(1, num_classes=3, deep_supervision=True, **kwargs)
-                kept.append(saved_tensors.saved_bytes(recompute_nothing(network), torch.zeros(2, 1, *size)))
+                kept.append(saved_tensors.saved_bytes(as_compiled(network), torch.zeros(2, 1, *size)))
         assert kept[0] == pytest.approx(kept[1], rel=0.02)  # the CPU computes narrow heads in another order
 
 

@@ -10,7 +10,7 @@ import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
 
-from nnunetv2_unet3plus.building_blocks.recompute import recompute_nothing
+from nnunetv2_unet3plus.building_blocks.recompute import as_compiled
 from nnunetv2_unet3plus.trainers import (
     nnUNetTrainerUNet3Plus,
     nnUNetTrainerUNet3PlusCGM,
@@ -57,7 +57,7 @@ def check_one_graph_each(trainer, make_batch):
     counters.clear()
     compiled = CompileCounterWithBackend("aot_eager")
     # in the compiled one's memory format: dropout draws in the order of memory
-    eager, x = recompute_nothing(deepcopy(trainer.network)), make_batch(trainer)["data"]
+    eager, x = as_compiled(deepcopy(trainer.network)), make_batch(trainer)["data"]
     trainer.network = torch.compile(trainer.network, backend=compiled)
     trainer.lr_scheduler.step(0)
 
