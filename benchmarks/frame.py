@@ -125,7 +125,7 @@ def run(
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        line = f"out of memory ({' '.join(str(error).split())[:160]}): take a smaller --size or --batch-size"
+        line = f"out of memory ({' '.join(str(error).split())[:160]}): take less at a time, such as a smaller --size"
     finally:
         torch.set_num_threads(threads)
     print(f"{name}: error: {' '.join(line.split())}", file=sys.stderr)

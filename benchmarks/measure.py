@@ -8,9 +8,11 @@ import torch
 
 
 def interleaved_seconds(functions: Sequence[Callable[[], object]], runs: int) -> list[list[float]]:
-    """Time functions in turn, A B C A B C, after one warm-up each: what slows the machine slows all.
+    """Time functions in turn, A B C A B C: what slows the machine slows all.
 
-    Where there is a CUDA device, its work is waited for before and after each.
+    Each is timed right after an untimed run of itself, as a training repeats one step: the first run after another
+    function pays for the memory and the caches that the other has left. Where there is a CUDA device, its work is
+    waited for before and after each.
 
     Args:
         functions: what is timed.
@@ -20,14 +22,14 @@ def interleaved_seconds(functions: Sequence[Callable[[], object]], runs: int) ->
         For each function the seconds of every round.
     """
     times: list[list[float]] = [[] for _ in functions]
-    for run in range(runs + 1):
+    for _ in range(runs):
         for function, seconds in zip(functions, times, strict=True):
+            function()
             synchronise()
             start = perf_counter()
             function()
             synchronise()
-            if run > 0:
-                seconds.append(perf_counter() - start)
+            seconds.append(perf_counter() - start)
     return times
 
 

@@ -74,6 +74,8 @@ def measure(args: argparse.Namespace, report: Report) -> None:
     """Add the rows of every sweep."""
     if args.values and len(args.sweep) > 1:
         raise UserError(f"--values: of which of {', '.join(args.sweep)}? name one with --sweep")
+    if args.values and len(set(args.values)) < 2:
+        raise UserError("--values: growth is between values; give two different ones")
     sweeps = {sweep: settings(sweep, args.values, args.size) for sweep in args.sweep}
     for sweep, of_sweep in sweeps.items():
         for setting in of_sweep:

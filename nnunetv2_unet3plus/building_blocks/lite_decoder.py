@@ -32,8 +32,8 @@ class LiteStage(nn.Module):
         width = cat_channels * n_stages
         coarser = range(stage + 1, n_stages)
 
-        def conv(channels: int, out_channels: int, grid: int, bias: bool = encoder.conv_bias) -> Any:
-            kernel_size = encoder.kernel_sizes[grid]
+        def conv(channels: int, out_channels: int, at: int, bias: bool = encoder.conv_bias) -> Any:
+            kernel_size = encoder.kernel_sizes[at]
             padding = tuple(k // 2 for k in kernel_size)
             return fastest_form(encoder.conv_op(channels, out_channels, kernel_size, padding=padding, bias=bias))
 
@@ -45,7 +45,8 @@ class LiteStage(nn.Module):
         )
         self.encoder_norm = norm_and_nonlin(cat_channels * (stage + 1))
         self.decoder_branches = nn.ModuleList(
-            conv(encoder.output_channels[-1] if grid == n_stages - 1 else width, cat_channels, grid) for grid in coarser
+            conv(encoder.output_channels[-1] if other == n_stages - 1 else width, cat_channels, other)
+            for other in coarser
         )
         self.decoder_norms = nn.ModuleList(norm_and_nonlin(cat_channels) for _ in coarser)
         self.fine_fusion = conv(cat_channels * (stage + 1), width, stage)

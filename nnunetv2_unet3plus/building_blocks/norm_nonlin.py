@@ -75,9 +75,12 @@ def _is_channels_last(x: Tensor) -> bool:
 def channels_last(x: Tensor) -> Tensor:
     """``(B, C, *grid)`` in the memory format in which the channels of a voxel lie side by side.
 
-    Said by its strides also where there is a single channel: convolutions go by them.
+    Said by its strides also where there is a single channel: convolutions go by them. That is no copy.
     """
-    return torch.empty_like(x, memory_format=_CHANNELS_LAST[x.ndim]).copy_(x)
+    memory_format = _CHANNELS_LAST[x.ndim]
+    if x.shape[1] > 1 or not x.is_contiguous():
+        return x.contiguous(memory_format=memory_format)
+    return x.as_strided(x.shape, torch.empty_like(x, memory_format=memory_format, device="meta").stride())
 
 
 def _empty(maps: Sequence[Tensor], dtype: torch.dtype | None = None) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import register_flop_formula
 
+from nnunetv2_unet3plus.building_blocks.norm_nonlin import channels_last
 from nnunetv2_unet3plus.building_blocks.recompute import derived
 from nnunetv2_unet3plus.building_blocks.resize_conv_tiles import resize_conv_by_tiles, tiles_apply
 from nnunetv2_unet3plus.building_blocks.tap_matrix import (
@@ -31,7 +32,6 @@ from nnunetv2_unet3plus.building_blocks.tap_matrix import (
 )
 from nnunetv2_unet3plus.building_blocks.winograd import conv
 
-_CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 _INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 
 
@@ -81,8 +81,8 @@ def resize_conv(x: Tensor, weight: Tensor, bias: Tensor | None, size: Sequence[i
     axes = _axes_by_matrix(tuple(x.shape[2:]), weight, size)
     y = mix_channels(x, weight, bias, axes)
     taps = [k if axis in axes else 1 for axis, k in enumerate(weight.shape[2:])]
-    memory_format = torch.contiguous_format if y.is_contiguous() else _CHANNELS_LAST[x.ndim - 2]
-    return interpolate_taps(y.contiguous(), size, taps).contiguous(memory_format=memory_format)
+    out = interpolate_taps(y.contiguous(), size, taps)
+    return out if y.is_contiguous() else channels_last(out)
 
 
 def resize_conv_of_concatenation(

@@ -191,6 +191,10 @@ def test_scaling_by_size_and_its_slope(rows, narrow):
     assert 4 ** slopes["slope_of_time"] == pytest.approx(second["time"])
 
 
+def test_scaling_needs_two_values(refusal):
+    assert "--values" in refusal(scaling.main, "--sweep", "size", "--values", "64", "64")
+
+
 @pytest.mark.parametrize(("sweep", "values"), [("stages", (3, 4)), ("classes", (2, 3)), ("batch", (1, 2))])
 def test_scaling_by_anything_else(sweep, values, rows, narrow):
     *found, slopes = rows(scaling.main, "--sweep", sweep, "--size", "64", "--values", *map(str, values))

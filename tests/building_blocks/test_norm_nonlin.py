@@ -169,6 +169,21 @@ def test_relu_of_minus_infinity():
         assert both(torch.full((1, 1, 2, 2), -torch.inf)).tolist() == [[[[0, 0], [0, 0]]]]
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_channels_last_is_said_by_the_strides(dims, channels):
+    size = (4, 6, 5)[:dims]
+    x = torch.randn(2, channels, *size, requires_grad=True)
+    for given in (x, x.transpose(2, 3).contiguous().transpose(2, 3)):
+        y = channels_last(given)
+        assert y.equal(given)
+        assert y.stride(1) == 1
+        assert y.stride(-1) == channels
+    assert (channels_last(x).data_ptr() == x.data_ptr()) == (channels == 1)
+    (grad,) = torch.autograd.grad(channels_last(x).square().sum(), x)
+    torch.testing.assert_close(grad, 2 * x.detach())
+
+
 def test_statistics_by_hand():
     x = torch.tensor([[1.0, 3.0], [5.0, 7.0]]).view(2, 1, 2, 1)
     mean, variance = statistics([x, 2 * x], per_sample=True)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from nnunetv2_unet3plus.benchmarking.costs.network import network_costs
+from nnunetv2_unet3plus.building_blocks import resize_conv
 from nnunetv2_unet3plus.doctor import find_trainer
 from nnunetv2_unet3plus.planning.saved_tensors import saved_bytes
 
@@ -33,7 +34,8 @@ def name_of(value):
 
 
 @pytest.mark.parametrize(("name", "options"), TRAININGS, ids=name_of)
-def test_against_the_network_that_trains(name, options, make_trainer, on_plans):
+def test_against_the_network_that_trains(name, options, make_trainer, on_plans, monkeypatch):
+    monkeypatch.setattr(resize_conv, "tiles_apply", lambda *_: False)  # the CPU's own form copies no weights
     trainer = make_trainer(find_trainer(name), **options)
     patch = trainer.configuration_manager.patch_size
     plans, configuration, dataset_json = on_plans(**options)
@@ -45,7 +47,7 @@ def test_against_the_network_that_trains(name, options, make_trainer, on_plans):
     patches = 2 if name in ("nnUNetTrainerUNetSharpCGM", "nnUNetTrainerDeepLabV3") else 1
     kept = saved_bytes(trainer.network.train(), torch.zeros(patches, 1, *patch)) / patches
     # the CPU computes narrow heads in another order and keeps some weights for it; what recomputes keeps little else
-    assert costs.saved_bytes == pytest.approx(kept, rel=0.025)
+    assert costs.saved_bytes == pytest.approx(kept, rel=0.02)
 
 
 def test_operations_by_hand(on_plans):
