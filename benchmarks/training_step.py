@@ -48,7 +48,7 @@ def on_plan(name: str, channels: int, num_classes: int) -> nn.Module:
 
 @dataclass(frozen=True)
 class Paper:
-    """A network of a paper.
+    """A network of a paper, or on a plan, and its textbook form.
 
     Attributes:
         build: of architectures/papers.py.
@@ -87,8 +87,10 @@ PLANNED = {
     "unet3plus_raw": TextbookFullScaleUNet,
 }
 PLANAR = list(PAPERS)
-PAPERS |= {name: Paper(partial(on_plan, name), textbook, channels=1) for name, textbook in PLANNED.items()}
 PAPERS |= {name: Paper(*forms, size=64, channels=1, dims=3) for name, forms in VNETS.items()}
+
+# a name of its own, for `roofline` has networks of the same names on the whole plan
+WITH_TEXTBOOK = PAPERS | {name: Paper(partial(on_plan, name), form, channels=1) for name, form in PLANNED.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,10 +99,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--networks",
         nargs="+",
-        choices=PAPERS,
+        choices=WITH_TEXTBOOK,
         default=PLANAR,
         metavar="NAME",
-        help=f"{', '.join(PAPERS)} (default: the papers' in 2D)",
+        help=f"{', '.join(WITH_TEXTBOOK)} (default: the papers' in 2D)",
     )
     parser.add_argument(
         "--size", type=positive, help="voxels along each axis (default: UNet 3+'s 320, else 256; in 3D 64)"
@@ -112,9 +114,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measure(args: argparse.Namespace, report: Report) -> None:
     """Add the rows of every network."""
     for name in args.networks:
-        shape = shape_of(PAPERS[name], args)
+        shape = shape_of(WITH_TEXTBOOK[name], args)
         check_size(shape[-1], papers.paper_plan(papers.NARROW)["strides"])
-        needed = bytes_needed(partial(textbook_of, PAPERS[name]), shape, args.device)
+        needed = bytes_needed(partial(textbook_of, WITH_TEXTBOOK[name]), shape, args.device)
         check_memory(needed, args.device, f"--size {shape[-1]}")
     for name in args.networks:
         compare(name, args, report)
@@ -133,7 +135,7 @@ def textbook_of(paper: Paper) -> nn.Module:
 
 def compare(name: str, args: argparse.Namespace, report: Report) -> None:
     """Add the rows of one network."""
-    paper = PAPERS[name]
+    paper = WITH_TEXTBOOK[name]
     network = paper.build(paper.channels, CLASSES)
     textbook = paper.textbook(network)
     textbook.load_state_dict(network.state_dict(), strict=True)

@@ -9,6 +9,7 @@ writes each to its place in the concatenation.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +18,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from nnunetv2_unet3plus.building_blocks.autocast import without_autocast
 from nnunetv2_unet3plus.building_blocks.recompute import derived, own_operators_apply
 from nnunetv2_unet3plus.building_blocks.winograd import fastest_form
 
@@ -214,7 +214,7 @@ class _NormNonlinModule:
         if not own_operators_apply():  # PyTorch's own operators; more memory, the same numbers
             x = torch.cat(maps, dim=1) if len(maps) > 1 else maps[0]
             return self.nonlin(super().forward(x))  # type: ignore[misc]
-        with without_autocast(maps[0].device.type):
+        with _without_autocast(maps[0].device.type):
             return self._norm_and_nonlin(maps)
 
     def _norm_and_nonlin(self, maps: list[Tensor]) -> Tensor:
@@ -255,6 +255,11 @@ class _NormNonlinModule:
         norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
         unbiased = variance * (count / max(count - 1, 1))
         norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), norm.momentum)
+
+
+def _without_autocast(device_type: str) -> AbstractContextManager[object]:
+    available = torch.amp.is_autocast_available(device_type)  # not on the meta device
+    return torch.autocast(device_type, enabled=False) if available else nullcontext()
 
 
 class InstanceNormNonlin2d(_NormNonlinModule, nn.InstanceNorm2d):

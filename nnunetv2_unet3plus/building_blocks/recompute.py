@@ -71,7 +71,7 @@ def _kept(x: Tensor) -> Callable[[], Tensor]:
         if x._version != version:
             raise RuntimeError(
                 "a tensor that the backward pass needs has been modified by an in-place operation since the forward "
-                "pass; call backward before, or set recompute to false in the plan's arch_kwargs"
+                "pass: call backward before that"
             )
         return x
 
