@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from nnunetv2_unet3plus.building_blocks.cpu_loops import compiled_or_why_not
+
 TRAINER = "nnUNetTrainerUNet3Plus"
 _FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 _PLUGINS = "nnUNet_extTrainer"
@@ -53,6 +55,7 @@ def _facts() -> Iterator[tuple[str, str]]:
     for package in _PACKAGES:
         yield package, _version(package)
     yield "device", _device()
+    yield "cpu_loops", _cpu_loops()
     for variable in _FOLDERS:
         yield variable, _folder(os.environ.get(variable))
     yield _PLUGINS, os.environ.get(_PLUGINS) or "not set"
@@ -72,6 +75,11 @@ def _device() -> str:
     if torch.backends.mps.is_available():
         return "mps"
     return f"cpu, {torch.get_num_threads()} threads"
+
+
+def _cpu_loops() -> str:
+    loops = compiled_or_why_not()
+    return f"none, the CPU will be slower: {loops}" if isinstance(loops, str) else "compiled"
 
 
 def _folder(value: str | None) -> str:

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -6,6 +7,7 @@ import pytest
 import torch
 
 from nnunetv2_unet3plus import cli, doctor
+from nnunetv2_unet3plus.building_blocks import cpu_loops
 
 
 def run(*arguments, **options):
@@ -75,12 +77,17 @@ def plugin(tmp_path, monkeypatch):
 
 def test_doctor_when_all_is_well(plugin, tmp_path, monkeypatch, capsys):
     (plugin / "doctor_test_plugin.py").write_text(PLUGIN)
+    for variable in ("CC", cpu_loops.SWITCH):
+        monkeypatch.delenv(variable, raising=False)
+    cpu_loops.compiled_or_why_not.cache_clear()
     monkeypatch.setenv("nnUNet_raw", str(tmp_path))
     monkeypatch.setenv("nnUNet_results", str(tmp_path / "gone"))
     monkeypatch.delenv("nnUNet_preprocessed", raising=False)
     assert cli.main(["doctor"]) == 0
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert lines["torch"] == torch.__version__.partition("+")[0]
+    without = "none, the CPU will be slower: no C compiler 'cc' found"
+    assert lines["cpu_loops"] == ("compiled" if shutil.which("cc") else without)
     assert lines["nnUNet_raw"] == str(tmp_path)
     assert lines["nnUNet_results"] == f"{tmp_path / 'gone'} (no such folder)"
     assert lines["nnUNet_preprocessed"].startswith("not set")

@@ -201,6 +201,7 @@ def test_contents_of_wheel_and_sdist(built, wheel):
     assert PTH in names
     assert "nnunetv2_unet3plus/nnunet_plugin/nnunetv2_unet3plus_trainers.py" in names
     assert "nnunetv2_unet3plus/__init__.py" in names
+    assert "nnunetv2_unet3plus/building_blocks/cpu_loops.c" in names
     assert "dataset_conversion/__init__.py" in names
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     top_level = {name.split("/")[0] for name in names if ".dist-info/" not in name}

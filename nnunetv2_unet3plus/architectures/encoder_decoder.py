@@ -9,7 +9,8 @@ from dynamic_network_architectures.building_blocks.helper import convert_conv_op
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He, init_last_bn_before_add_to_0
 from torch import Tensor, nn
 
-from nnunetv2_unet3plus.building_blocks.norm_nonlin import channels_last, has_slow_norm, join_blocks
+from nnunetv2_unet3plus.building_blocks.memory_format import channels_last
+from nnunetv2_unet3plus.building_blocks.norm_nonlin import has_slow_norm, join_blocks
 from nnunetv2_unet3plus.building_blocks.plan_encoder import encoder_feature_map_size, plan_encoder
 from nnunetv2_unet3plus.building_blocks.recompute import own_operators
 from nnunetv2_unet3plus.errors import ConfigurationError

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import register_flop_formula
 
-from nnunetv2_unet3plus.building_blocks.norm_nonlin import channels_last
+from nnunetv2_unet3plus.building_blocks.memory_format import channels_last
 from nnunetv2_unet3plus.building_blocks.recompute import derived
 from nnunetv2_unet3plus.building_blocks.resize_conv_tiles import resize_conv_by_tiles, tiles_apply
 from nnunetv2_unet3plus.building_blocks.tap_matrix import (

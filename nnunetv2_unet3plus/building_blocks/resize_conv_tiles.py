@@ -5,7 +5,8 @@ A tile is a block of rows of the result along every axis but the last, which is 
 coarse rows, which both mix. In channels-last format a tile's mixed channels are one matrix product.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
 from itertools import product
 from math import prod
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from nnunetv2_unet3plus.building_blocks.cpu_loops import Loops, Sparse, loops_for
+from nnunetv2_unet3plus.building_blocks.huge_pages import in_huge_pages
 from nnunetv2_unet3plus.building_blocks.tap_matrix import (
     Block,
     blocks_of_rows,
@@ -24,7 +27,7 @@ from nnunetv2_unet3plus.building_blocks.tap_matrix import (
 )
 
 # A tile's mixed channels, and its result, have about as many values: what a core's caches hold.
-VALUES_PER_TILE = 2**21
+VALUES_PER_TILE = 2**20
 
 
 def tiles_apply(x: Tensor, weight: Tensor) -> bool:
@@ -51,22 +54,126 @@ class _Axis(NamedTuple):
     """Outside which it is zero."""
 
 
+class _Tile:
+    """Some rows of the result along every axis.
+
+    Attributes:
+        rows: of the result.
+        coarse: rows of the coarse map these need.
+    """
+
+    def __init__(self, axes: Sequence[_Axis], kernel: Sequence[int], channels: int) -> None:
+        """Of axes, a kernel and the number of channels of the result."""
+        self.rows = tuple(axis.rows for axis in axes)
+        self.coarse = tuple(axis.coarse for axis in axes)
+        self._axes, self._kernel, self._channels = axes, tuple(kernel), channels
+        self._counts = [axis.matrix.shape[1] // k for axis, k in zip(axes, kernel, strict=True)]
+
+    def interpolate(self, mixed: Tensor, bias: Tensor | None, out: Tensor) -> None:
+        """Write mixed channels ``(coarse voxels, taps * O)``, plus bias, to ``(*rows, O)``."""
+        loops = self._loops_for(mixed, out)
+        if loops is None:
+            y = self._by_matrices(mixed)
+            out.copy_(y) if bias is None else torch.add(y, bias, out=out)
+            return
+        scratch = mixed.new_empty(torch.get_num_threads(), self._counts[1] * self._kernel[1] * self._channels)
+        (rows, columns), sparse = out.shape[:2], self._sparse
+        loops.interpolate_taps(mixed, *self._size, sparse[0], rows, sparse[1], columns, bias, out, scratch)
+
+    def adjoint(self, grad: Tensor) -> Tensor:
+        """``(*rows, O)`` to ``(coarse voxels, taps * O)``."""
+        loops = self._loops_for(grad, grad)
+        if loops is None:
+            return self._by_transposed_matrices(grad)
+        row_taps, column_taps = self._kernel
+        coarse_rows, coarse_columns = self._counts
+        rows, columns, channels = grad.shape
+        mixed = grad.new_empty(coarse_rows * coarse_columns, row_taps * column_taps * channels)
+        scratch = grad.new_empty(rows, coarse_columns * column_taps * channels)
+        of_rows, of_columns = self._transposed
+        loops.interpolate_taps_adjoint(
+            grad, *self._size, of_rows, rows, coarse_rows, of_columns, columns, mixed, scratch
+        )
+        return mixed
+
+    def _loops_for(self, x: Tensor, rows: Tensor) -> Loops | None:
+        return loops_for(x, rows) if len(self._axes) == 2 and rows.is_contiguous() else None
+
+    @property
+    def _size(self) -> tuple[int, int, int, int]:
+        """What both loops go by: coarse columns, taps of rows and columns, channels."""
+        return self._counts[1], *self._kernel, self._channels  # type: ignore[return-value]
+
+    @cached_property
+    def _sparse(self) -> tuple[Sparse, Sparse]:
+        """Of rows and columns; a column of the rows' matrix is a coarse row and a tap of all mixed channels."""
+        (of_rows, of_columns), (columns, row_taps, column_taps, channels) = self._axes, self._size
+        column = torch.arange(of_rows.matrix.shape[1], device="cpu")
+        row_offsets = (column // row_taps * columns * row_taps + column % row_taps) * column_taps * channels
+        return _sparse(of_rows.matrix, row_offsets), _sparse(of_columns.matrix, channels)
+
+    @cached_property
+    def _transposed(self) -> tuple[Sparse, Sparse]:
+        (of_rows, of_columns), (columns, _, column_taps, channels) = self._axes, self._size
+        return _sparse(of_rows.matrix.T, columns * column_taps * channels), _sparse(of_columns.matrix.T, channels)
+
+    def _by_matrices(self, mixed: Tensor) -> Tensor:
+        """Mixed channels ``(coarse voxels, taps * O)`` to ``(*rows, O)``, with PyTorch's operators."""
+        dims = len(self._axes)
+        y = mixed.view(*self._counts, *self._kernel, -1)
+        # axes done are at the front, the latest first; then coarse ones, then taps
+        for index, axis in enumerate(self._axes):
+            y = y.movedim((index, dims), (0, 1))
+            columns, rest = y.shape[0] * y.shape[1], y.shape[2:]
+            y = product_by_blocks(y.reshape(1, columns, -1), axis.matrix, axis.blocks).view(-1, *rest)
+        return y.permute(*reversed(range(dims)), dims)
+
+    def _by_transposed_matrices(self, grad: Tensor) -> Tensor:
+        dims = len(self._axes)
+        g = grad.permute(*reversed(range(dims)), dims)
+        for index, axis in reversed(list(enumerate(self._axes))):
+            rows, rest = g.shape[0], g.shape[1:]
+            g = product_adjoint(g.reshape(1, rows, -1), axis.matrix, axis.blocks)
+            g = g.view(-1, self._kernel[index], *rest).movedim((0, 1), (index, dims))
+        return g.reshape(prod(g.shape[:dims]), -1)
+
+
+def _sparse(matrix: Tensor, offsets: Tensor | int) -> Sparse:
+    """Of a matrix whose columns multiply what begins at these offsets, or a multiple of a number."""
+    rows, columns = matrix.nonzero(as_tuple=True)
+    starts = torch.searchsorted(rows, torch.arange(len(matrix) + 1, device="cpu"))
+    return starts, columns * offsets if isinstance(offsets, int) else offsets[columns], matrix[rows, columns]
+
+
+@lru_cache(maxsize=256)  # a network asks for the same few in every step
 def _tiles(
-    grid: Sequence[int], size: Sequence[int], kernel: Sequence[int], out_channels: int, dtype: torch.dtype
-) -> Iterator[list[_Axis]]:
+    grid: tuple[int, ...],
+    size: tuple[int, ...],
+    kernel: tuple[int, ...],
+    out_channels: int,
+    dtype: torch.dtype,
+    values: int,
+) -> list[_Tile]:
+    """The tiles of a result, of about so many values each."""
     axes: list[list[_Axis]] = []
     mixed, made = prod(grid) * prod(kernel) * out_channels, prod(size) * out_channels  # values of one tile for all
     for n, m, taps in zip(grid, size, kernel, strict=True):
         blocks = blocks_of_rows(n, m, taps)
         count = len(blocks)
         if len(axes) < len(grid) - 1:
-            count = max(1, round(len(blocks) * VALUES_PER_TILE / max(mixed, made)))
+            count = max(1, round(len(blocks) * values / max(mixed, made)))
         parts = [blocks[first : first + count] for first in range(0, len(blocks), count)]
         mixed, made = mixed // len(parts), made // len(parts)
         matrix = cached_tap_matrix(n, m, taps, dtype, torch.device("cpu"))
         axes.append([_axis_of_tile(matrix, part, taps) for part in parts])
-    for tile in product(*axes):
-        yield list(tile)
+    return [_Tile(tile, kernel, out_channels) for tile in product(*axes)]
+
+
+def _tiles_of(image: Tensor, result: Tensor, weight: Tensor) -> list[_Tile]:
+    """Of a coarse map ``(*grid, C)`` and a result ``(*size, O)``."""
+    grid, size = tuple(image.shape[:-1]), tuple(result.shape[:-1])
+    with torch.inference_mode(False):  # what prediction has made, training may use
+        return _tiles(grid, size, tuple(weight.shape[2:]), len(weight), image.dtype, VALUES_PER_TILE)
 
 
 def _axis_of_tile(matrix: Tensor, blocks: Sequence[Block], taps: int) -> _Axis:
@@ -79,28 +186,6 @@ def _axis_of_tile(matrix: Tensor, blocks: Sequence[Block], taps: int) -> _Axis:
 def _mixing(weight: Tensor) -> Tensor:
     """``(O, C, *kernel)`` as the matrix ``(C, taps * O)`` that mixes the channels of every tap."""
     return weight.movedim(0, -1).flatten(1)
-
-
-def _interpolate(y: Tensor, tile: Sequence[_Axis], kernel: Sequence[int]) -> Tensor:
-    """Mixed channels ``(coarse voxels, taps * O)`` to ``(*rows, O)``."""
-    dims = len(tile)
-    y = y.view(*(axis.matrix.shape[1] // k for axis, k in zip(tile, kernel, strict=True)), *kernel, -1)
-    for index, axis in enumerate(tile):  # axes done are at the front, the latest first; then coarse ones, then taps
-        y = y.movedim((index, dims), (0, 1))
-        columns, rest = y.shape[0] * y.shape[1], y.shape[2:]
-        y = product_by_blocks(y.reshape(1, columns, -1), axis.matrix, axis.blocks).view(-1, *rest)
-    return y.permute(*reversed(range(dims)), dims)
-
-
-def _adjoint(g: Tensor, tile: Sequence[_Axis], kernel: Sequence[int]) -> Tensor:
-    """``(*rows, O)`` to ``(coarse voxels, taps * O)``."""
-    dims = len(tile)
-    g = g.permute(*reversed(range(dims)), dims)
-    for index, axis in reversed(list(enumerate(tile))):
-        rows, rest = g.shape[0], g.shape[1:]
-        g = product_adjoint(g.reshape(1, rows, -1), axis.matrix, axis.blocks)
-        g = g.view(-1, kernel[index], *rest).movedim((0, 1), (index, dims))
-    return g.reshape(prod(g.shape[:dims]), -1)
 
 
 @torch.library.custom_op("nnunetv2_unet3plus::resize_conv_by_tiles", mutates_args=())
@@ -117,13 +202,11 @@ def resize_conv_by_tiles(x: Tensor, weight: Tensor, bias: Tensor | None, size: S
     Returns:
         Map of shape `(B, O, *size)` in channels-last format.
     """
-    kernel, mixing = weight.shape[2:], _mixing(weight)
-    out = x.new_empty(x.shape[0], *size, weight.shape[0])
+    bias = None if bias is None else bias.to(x.dtype).contiguous()
+    mixing, out = _mixing(weight), in_huge_pages(x.new_empty(x.shape[0], *size, weight.shape[0]))
     for image, result in zip(x.movedim(1, -1), out, strict=True):
-        for tile in _tiles(image.shape[:-1], size, kernel, len(weight), x.dtype):
-            coarse, rows = (tuple(axis[part] for axis in tile) for part in (1, 0))
-            y = _interpolate(image[coarse].flatten(0, -2) @ mixing, tile, kernel)
-            result[rows].copy_(y) if bias is None else torch.add(y, bias, out=result[rows])
+        for tile in _tiles_of(image, result, weight):
+            tile.interpolate(image[tile.coarse].flatten(0, -2) @ mixing, bias, result[tile.rows])
     return out.movedim(-1, 1)
 
 
@@ -132,15 +215,14 @@ def resize_conv_by_tiles(x: Tensor, weight: Tensor, bias: Tensor | None, size: S
 def _gradients(x: Tensor, weight: Tensor, grad: Tensor, need_x: bool, need_weight: bool) -> tuple[Tensor, Tensor]:
     """Of the map and of the weight, from the gradient of the result; zeros for one that nobody needs."""
     kernel, mixing = weight.shape[2:], _mixing(weight)
-    of_x, of_mixing = torch.zeros_like(x), torch.zeros_like(mixing)
-    for image, result, of_image in zip(*(t.movedim(1, -1) for t in (x, grad, of_x)), strict=True):
-        for tile in _tiles(image.shape[:-1], result.shape[:-1], kernel, len(weight), x.dtype):
-            coarse, rows = (tuple(axis[part] for axis in tile) for part in (1, 0))
-            of_y = _adjoint(result[rows], tile, kernel)
+    of_x, of_mixing = in_huge_pages(torch.empty_like(x)).zero_(), torch.zeros_like(mixing)
+    for image, result, of_image in zip(*(t.movedim(1, -1).contiguous() for t in (x, grad, of_x)), strict=True):
+        for tile in _tiles_of(image, result, weight):
+            of_mixed = tile.adjoint(result[tile.rows])
             if need_x:
-                of_image[coarse] += (of_y @ mixing.T).view_as(of_image[coarse])
+                of_image[tile.coarse] += (of_mixed @ mixing.T).view_as(of_image[tile.coarse])
             if need_weight:
-                of_mixing.addmm_(image[coarse].flatten(0, -2).T, of_y)
+                of_mixing.addmm_(image[tile.coarse].flatten(0, -2).T, of_mixed)
     return of_x, of_mixing.unflatten(1, (*kernel, -1)).movedim(-1, 0).contiguous()
 
 

@@ -4,37 +4,37 @@ Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, af
 pixels and a 3 x 3 kernel become 36 values each; their products, summed over the channels, become 4 x 4 output pixels.
 So 36 matrix products over the channels do the work of 144. Each direction is linear in what it multiplies, hence
 the gradients are made of the same three matrices.
-
-The interpolation points decide the accuracy. With those used here the root mean square error is about ten float32
-roundings of the result's spread, half that of the usual points 0, 1, -1, 2, -2; PyTorch's own convolution has two to
-ten, depending on memory format and direction.
 PyTorch has this form on CUDA (cuDNN), not on the CPU.
 """
 
-import threading
 from collections.abc import Iterator
-from functools import lru_cache
-from math import prod
+from math import ceil
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)  # and infinity
-OUTPUT_SIDE, KERNEL_SIDE = 4, 3
-INPUT_SIDE = OUTPUT_SIDE + KERNEL_SIDE - 1
+from nnunetv2_unet3plus.building_blocks.cpu_loops import Loops, loops_for
+from nnunetv2_unet3plus.building_blocks.huge_pages import in_huge_pages
+from nnunetv2_unet3plus.building_blocks.minimal_filtering import KERNEL_SIDE
+from nnunetv2_unet3plus.building_blocks.winograd_transforms import PLANES, WORKSPACES, Workspace, tile_grid
 
-# What a strip of tiles is computed from and through stays in a core's cache; fewer tiles read the kernels too often.
-TILES_PER_STRIP = 160
+# What a strip of tiles is computed from and through stays in the cache; fewer tiles read the kernels too often.
+TILES_PER_STRIP = 256
 # With fewer channels the transforms, which are per channel, cost more than the products over the channels save. Of what
 # goes in and what comes out the harmonic mean counts: the products grow as the product of both, the transforms as their
-# sum.
-LEAST_MEAN_CHANNELS = 80
-# With fewer pixels for every channel the transforms of the kernels cost more than that.
-LEAST_PIXELS_A_CHANNEL = 2
+# sum. The compiled loops transform for a fifth of the price.
+LEAST_MEAN_CHANNELS, LEAST_MEAN_CHANNELS_COMPILED = 80, 32
+# With fewer pixels for every channel the transforms of the kernels cost more than that. PyTorch's matrix products are
+# the better ones where the kernels are much larger than what a core has to do with them.
+LEAST_PIXELS_A_CHANNEL, LEAST_PIXELS_A_CHANNEL_COMPILED = 2, 8
 # Along a short axis most of a row of tiles is padding.
 LEAST_PIXELS_AN_AXIS = 16
+# The compiled loops work through blocks of tiles: the more channels, the more work a block must have for the kernels it
+# reads.
+LEAST_TILES_PER_BLOCK, CHANNELS_PER_TILE = 16, 3
+CHANNELS_OF_VECTOR = 16
 
 
 def winograd_pays(x: Tensor, weight: Tensor) -> bool:
@@ -51,144 +51,58 @@ def winograd_pays(x: Tensor, weight: Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and tuple(weight.shape[2:]) == (KERNEL_SIDE, KERNEL_SIDE)
         and x.shape[1] == weight.shape[1]
-        and 2 / (1 / weight.shape[0] + 1 / weight.shape[1]) >= LEAST_MEAN_CHANNELS
         and min(height, width) >= LEAST_PIXELS_AN_AXIS
         and height * width >= LEAST_PIXELS_A_CHANNEL * max(weight.shape[:2])
         and x.is_contiguous(memory_format=torch.channels_last)
+        and _mean_channels(*weight.shape[:2]) >= _least_mean_channels(x, len(weight))
     )
 
 
-@lru_cache
-def minimal_filtering(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """The matrices of F(4, 3), which act on each axis of a tile (Toom-Cook at `POINTS` and infinity).
+def _least_mean_channels(x: Tensor, out_channels: int) -> int:
+    if torch.compiler.is_compiling() or _loops_for(x, out_channels) is None:  # a compiler cannot look for another one
+        return LEAST_MEAN_CHANNELS
+    return LEAST_MEAN_CHANNELS_COMPILED
+
+
+def _mean_channels(in_channels: int, out_channels: int) -> float:
+    return 2 / (1 / in_channels + 1 / out_channels)
+
+
+def _loops_for(x: Tensor, out_channels: int) -> Loops | None:
+    """The compiled loops, where they apply: to whole vectors of channels, and large maps."""
+    channels = (x.shape[1], out_channels)
+    whole = all(count % CHANNELS_OF_VECTOR == 0 for count in channels)
+    large = x.shape[2] * x.shape[3] >= LEAST_PIXELS_A_CHANNEL_COMPILED * max(channels)
+    return loops_for(x) if whole and large else None
+
+
+def _block(image: Tensor, work: Workspace, out_channels: int) -> tuple[int, Tensor]:
+    """Tiles of a block of the compiled loops, and their memory.
 
     Args:
-        dtype: of the result; computed in float64.
-
-    Returns:
-        Of the input ``(6, 6)``, of the kernel ``(6, 3)``, and of the output ``(4, 6)``.
+        image: of shape ``(H, W, C)``; its blocks are shared out evenly.
+        work: where the memory is from.
+        out_channels: of the result.
     """
-    # what prediction has made, training may use, and what a network on another device has made, one on the CPU
-    with torch.inference_mode(False), torch.device("cpu"):
-        points = torch.tensor(POINTS, dtype=torch.float64)
-        apart = points[:, None] - points + torch.eye(len(points), dtype=torch.float64)
-        of_input = torch.zeros(INPUT_SIDE, INPUT_SIDE, dtype=torch.float64)
-        for row in range(len(POINTS)):
-            of_input[row, :-1] = _polynomial(POINTS[:row] + POINTS[row + 1 :])
-        of_input[-1] = _polynomial(POINTS)
-        of_kernel = functional.pad(_powers(points, KERNEL_SIDE) / apart.prod(1), (0, 1))
-        of_output = functional.pad(_powers(points, OUTPUT_SIDE), (0, 1))
-        of_kernel[-1, -1] = of_output[-1, -1] = 1  # infinity sees the highest power alone
-        return of_input.to(dtype), of_kernel.T.to(dtype), of_output.to(dtype)
+    (rows, columns), in_channels, threads = tile_grid(image), image.shape[2], torch.get_num_threads()
+    wanted = max(LEAST_TILES_PER_BLOCK, _mean_channels(in_channels, out_channels) / CHANNELS_PER_TILE)
+    rounds = ceil(rows * columns / (wanted * threads))
+    tiles = ceil(rows * columns / (rounds * threads))
+    values = PLANES * (tiles * (in_channels + out_channels) + 2 * CHANNELS_OF_VECTOR)
+    return tiles, work.tensor("blocks", threads, values)
 
 
-def _powers(points: Tensor, count: int) -> Tensor:
-    return torch.stack([points**power for power in range(count)])
-
-
-def _polynomial(roots: tuple[float, ...]) -> Tensor:
-    """Coefficients of the product of ``(x - root)``, lowest power first."""
-    coefficients = torch.ones(1, dtype=torch.float64)
-    for root in roots:
-        coefficients = functional.pad(coefficients, (1, 0)) - root * functional.pad(coefficients, (0, 1))
-    return coefficients
-
-
-class _Workspace:
-    """Memory for what is computed strip by strip: used by turns, it stays in the cache.
-
-    And it stays from call to call, some ten MB, about 80 MB for convolutions of 512 channels: fresh memory costs a page
-    fault for every 4 kB, which took half the time of small maps.
-    """
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        """For tensors of a type, on the CPU."""
-        self._dtype = dtype
-        self._buffers: dict[str, Tensor] = {}
-
-    def tensor(self, name: str, *shape: int) -> Tensor:
-        """A contiguous tensor of this shape; the next of this name overwrites it."""
-        size = prod(shape)
-        if name not in self._buffers or self._buffers[name].numel() < size:
-            with torch.inference_mode(False):  # what prediction has made, training may use
-                self._buffers[name] = torch.empty(size, dtype=self._dtype, device="cpu")
-        return self._buffers[name][:size].view(shape)
-
-    def transform(self, tiles: Tensor, matrix: Tensor, name: str) -> Tensor:
-        """Multiply both axes of tiles ``(n * n, values)`` by a matrix ``(m, n)``: ``(m * m, values)``.
-
-        One axis after the other: their Kronecker product would be one matrix product, but several times the work.
-        """
-        (m, n), values = matrix.shape, tiles.shape[1]
-        half = self.tensor("half", n, m, values)
-        torch.bmm(matrix.expand(n, m, n), tiles.view(n, n, values), out=half)
-        whole = self.tensor(name, m, m * values)  # in place of the tiles, where their name is the same
-        return torch.mm(matrix, half.view(n, m * values), out=whole).view(m * m, values)
-
-    def tiles(self, image: Tensor, start: int, stop: int, side: int, name: str) -> Tensor:
-        """The tiles of some rows of tiles, one every four pixels, zeros beyond the border.
-
-        Args:
-            image: of shape ``(C, H, W)``.
-            start: first row of tiles.
-            stop: last row of tiles, exclusive.
-            side: 4 for tiles beside each other, 6 for tiles that overlap by a pixel on each side.
-            name: of the memory they are written to.
-
-        Returns:
-            Of shape ``(side * side, tiles * C)``.
-        """
-        border, columns = (side - OUTPUT_SIDE) // 2, _tile_grid(image)[1]
-        channels, height, width = image.shape
-        top, bottom = start * OUTPUT_SIDE - border, stop * OUTPUT_SIDE + border
-        strip = self.tensor("strip", bottom - top, columns * OUTPUT_SIDE + 2 * border, channels).zero_()
-        first, last = max(top, 0), min(bottom, height)
-        strip[first - top : last - top, border : border + width] = image.permute(1, 2, 0)[first:last]
-        tiles = self.tensor(name, side, side, stop - start, columns, channels)
-        tiles.copy_(strip.unfold(0, side, OUTPUT_SIDE).unfold(1, side, OUTPUT_SIDE).permute(3, 4, 0, 1, 2))
-        return tiles.view(side * side, -1)
-
-
-class _Workspaces(threading.local):
-    """One a thread and type."""
-
-    def __init__(self) -> None:
-        """None yet."""
-        self._of_type: dict[torch.dtype, _Workspace] = {}
-
-    def of(self, x: Tensor) -> _Workspace:
-        """For tensors like this one."""
-        return self._of_type.setdefault(x.dtype, _Workspace(x.dtype))
-
-
-_WORKSPACES = _Workspaces()
-
-
-def _tile_grid(x: Tensor) -> tuple[int, int]:
-    """Tiles along the last two axes."""
-    return -(-x.shape[-2] // OUTPUT_SIDE), -(-x.shape[-1] // OUTPUT_SIDE)
-
-
-def _strips(x: Tensor) -> Iterator[tuple[int, int, int]]:
-    """Sample, first and last (exclusive) row of tiles of every strip."""
-    rows, columns = _tile_grid(x)
+def _strips(image: Tensor) -> Iterator[tuple[int, int]]:
+    """First and last (exclusive) row of tiles of every strip of an image ``(H, W, C)``."""
+    rows, columns = tile_grid(image)
     step = max(1, TILES_PER_STRIP // columns)
-    for sample in range(x.shape[0]):
-        for start in range(0, rows, step):
-            yield sample, start, min(start + step, rows)
+    for start in range(0, rows, step):
+        yield start, min(start + step, rows)
 
 
-def _write(rows: Tensor, strip: Tensor, bias: Tensor | None, work: _Workspace) -> None:
-    """Write rows of an image ``(h, W, O)`` from their tiles ``(rows of tiles, 4, columns, 4, O)``."""
-    tiles, side, columns, _, channels = strip.shape
-    if rows.shape[:2] == (tiles * side, columns * side):
-        out = rows.view(strip.shape)
-        out.copy_(strip) if bias is None else torch.add(strip, bias, out=out)
-        return
-    whole = work.tensor("half", *strip.shape).copy_(strip).view(tiles * side, columns * side, channels)
-    rows.copy_(whole[: rows.shape[0], : rows.shape[1]])
-    if bias is not None:
-        rows += bias
+def _images(x: Tensor) -> Tensor:
+    """``(B, C, H, W)`` as ``(B, H, W, C)``, contiguous."""
+    return x.permute(0, 2, 3, 1).contiguous()
 
 
 @torch.library.custom_op("nnunetv2_unet3plus::winograd_conv2d", mutates_args=())
@@ -204,21 +118,22 @@ def winograd_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     Returns:
         Map of shape `(B, O, H, W)` in channels-last format.
     """
-    of_input, of_kernel, of_output = minimal_filtering(x.dtype)
-    side, products, work = OUTPUT_SIDE, INPUT_SIDE**2, _WORKSPACES.of(x)
-    out_channels, in_channels = weight.shape[:2]
-    kernels = work.transform(weight.permute(2, 3, 1, 0).reshape(KERNEL_SIDE**2, -1), of_kernel, "kernels")
-    kernels = kernels.view(products, in_channels, out_channels)
-    shape = (x.shape[0], out_channels, *x.shape[2:])
+    work, (out_channels, in_channels) = WORKSPACES.of(x), weight.shape[:2]
+    bias = None if bias is None else bias.to(x.dtype).contiguous()
+    kernels = work.transform(weight.permute(2, 3, 1, 0).reshape(KERNEL_SIDE**2, -1), work.of_kernel, "kernels")
+    kernels = kernels.view(PLANES, in_channels, out_channels)
+    shape = (x.shape[0], out_channels, *x.shape[2:])  # no view: autograd would let nothing be added in place
     out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-    image = out.permute(0, 2, 3, 1)
-    for sample, start, stop in _strips(x):
-        inputs = work.transform(work.tiles(x[sample], start, stop, INPUT_SIDE, "inputs"), of_input, "inputs")
-        inputs = inputs.view(products, -1, in_channels)
-        outputs = torch.bmm(inputs, kernels, out=work.tensor("outputs", products, inputs.shape[1], out_channels))
-        strip = work.transform(outputs.view(products, -1), of_output, "outputs")
-        strip = strip.view(side, side, stop - start, -1, out_channels).permute(2, 0, 3, 1, 4)
-        _write(image[sample, start * side : stop * side], strip, bias, work)
+    loops = _loops_for(x, out_channels)
+    for image, result in zip(_images(x), in_huge_pages(out).permute(0, 2, 3, 1), strict=True):
+        if loops is not None:
+            block = _block(image, work, out_channels)
+            loops.winograd_conv(image, *image.shape, kernels, bias, result, out_channels, *block)
+            continue
+        for start, stop in _strips(image):
+            inputs = work.input_planes(image, start, stop)
+            outputs = work.tensor("outputs", PLANES, inputs.shape[1], out_channels)
+            work.write_pixels(torch.bmm(inputs, kernels, out=outputs), result, start, stop, bias)
     return out
 
 
@@ -226,16 +141,23 @@ def winograd_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 @torch.autocast("cpu", enabled=False)
 def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     """The gradient of the weight, `(O, C, 3, 3)`, from the input `(B, C, H, W)` and the gradient of the output."""
-    of_input, of_kernel, of_output = minimal_filtering(x.dtype)
-    products, in_channels, out_channels, work = INPUT_SIDE**2, x.shape[1], grad.shape[1], _WORKSPACES.of(x)
-    kernels = work.tensor("kernels", products, in_channels, out_channels).zero_()
-    for sample, start, stop in _strips(x):
-        inputs = work.transform(work.tiles(x[sample], start, stop, INPUT_SIDE, "inputs"), of_input, "inputs")
-        outputs = work.transform(work.tiles(grad[sample], start, stop, OUTPUT_SIDE, "outputs"), of_output.T, "outputs")
-        kernels.baddbmm_(inputs.view(products, -1, in_channels).mT, outputs.view(products, -1, out_channels))
-    weight = work.transform(kernels.view(products, -1), of_kernel.T, "outputs")
+    work, in_channels, out_channels = WORKSPACES.of(x), x.shape[1], grad.shape[1]
+    loops = _loops_for(x, out_channels)
+    parts = 1 if loops is None else torch.get_num_threads()
+    kernels = work.tensor("kernels", parts, PLANES, in_channels, out_channels).zero_()
+    for image, of_output in zip(_images(x), _images(grad), strict=True):
+        if loops is not None:
+            block = _block(image, work, out_channels)
+            loops.winograd_kernel_gradient(image, *image.shape, of_output, out_channels, kernels, *block)
+            continue
+        for start, stop in _strips(image):
+            inputs, outputs = work.input_planes(image, start, stop), work.gradient_planes(of_output, start, stop)
+            kernels[0].baddbmm_(inputs.mT, outputs)
+    for part in kernels[1:]:
+        kernels[0] += part
+    weight = work.transform(kernels[0].view(PLANES, -1), work.of_kernel.T, "outputs")
     weight = weight.view(KERNEL_SIDE, KERNEL_SIDE, in_channels, out_channels)
-    return weight.permute(3, 2, 0, 1).contiguous()
+    return weight.permute(3, 2, 0, 1).clone(memory_format=torch.contiguous_format)  # no part of the memory
 
 
 @winograd_conv2d.register_fake

@@ -9,17 +9,17 @@ import torch
 from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
 from torch import nn
 
-from nnunetv2_unet3plus.building_blocks import norm_nonlin
+from nnunetv2_unet3plus.building_blocks import norm_operator
+from nnunetv2_unet3plus.building_blocks.memory_format import channels_last
 from nnunetv2_unet3plus.building_blocks.norm_nonlin import (
     NormsMaps,
     applies_nonlin,
-    channels_last,
     has_slow_norm,
     is_joined,
     join,
     join_blocks,
-    statistics,
 )
+from nnunetv2_unet3plus.building_blocks.norm_operator import statistics
 from nnunetv2_unet3plus.building_blocks.recompute import own_operators
 from nnunetv2_unet3plus.planning.dry_run import LiveBytes
 
@@ -59,7 +59,7 @@ def backward(output, inputs):
 class TestSameAsPyTorch:
     @pytest.mark.parametrize("channels", [(5,), (3, 1, 4)], ids=["map", "concatenation"])
     def test_values_and_gradients(self, kind, nonlin, dims, last, channels, monkeypatch):
-        monkeypatch.setattr(norm_nonlin, "VALUES_PER_PIECE", 64)  # several pieces a map
+        monkeypatch.setattr(norm_operator, "VALUES_PER_PIECE", 64)  # several pieces a map
         both, plain = joined_and_plain(kind, nonlin, dims, sum(channels))
         for mode in ("train", "eval"):
             getattr(both, mode)(), getattr(plain, mode)()

@@ -7,12 +7,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from nnunetv2_unet3plus.building_blocks import cpu_loops
 from nnunetv2_unet3plus.building_blocks import winograd as module
+from nnunetv2_unet3plus.building_blocks.minimal_filtering import minimal_filtering
 from nnunetv2_unet3plus.building_blocks.winograd import (
     WideConv2d,
     conv,
     fastest_form,
-    minimal_filtering,
     winograd_conv2d,
     winograd_pays,
 )
@@ -126,10 +127,22 @@ class TestChoice:
         thin = torch.zeros(1, 128, 15, 1000).to(memory_format=torch.channels_last)
         assert not winograd_pays(thin, weight)
         assert winograd_pays(last, weight[:64])
-        assert not winograd_pays(last, weight[:32])
         assert not winograd_pays(last, weight[..., :1])
         assert not winograd_pays(last.double(), weight.double())
         assert not winograd_pays(last.to("meta"), weight)
+
+    @pytest.mark.parametrize("compiled", [True, False])
+    def test_pays_for_fewer_channels_with_compiled_loops(self, compiled, monkeypatch):
+        monkeypatch.setattr(cpu_loops, "compiled_loops", lambda: object() if compiled else None)
+        x, weight, _ = tensors((48, 48), batch=1, in_channels=128, out_channels=128, dtype=torch.float32)
+        last = x.to(memory_format=torch.channels_last)
+        assert winograd_pays(last, weight)
+        assert winograd_pays(last, weight[:32]) == compiled
+        assert not winograd_pays(last, weight[:24])  # no whole vectors
+        assert not winograd_pays(last, weight[:16])
+        small = last[:, :, :24, :24].contiguous(memory_format=torch.channels_last)  # 4.5 pixels a channel
+        assert winograd_pays(small, weight)
+        assert not winograd_pays(small, weight[:32])
 
     def test_not_under_autocast(self):
         wide = WideConv2d(128, 128, 3, padding=1)
