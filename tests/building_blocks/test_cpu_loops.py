@@ -214,11 +214,11 @@ def test_statistics_are_those_of_double_precision(mean, channels, threads, calle
 
 @needs_compiler
 @pytest.mark.parametrize("value", [0.0, 1000.1, -3e7])
-def test_a_constant_has_no_variance(value):
+def test_a_constant_has_no_variance(value, threads):
     x = channels_last(torch.full((1, 8, 130, 70), value))
     mean, variance = statistics([x], per_sample=True)
     assert (mean == x[:, :, 0, 0]).all()
-    assert (variance == 0).all()
+    assert (variance <= 1e-14 * value**2).all()  # a few roundings of double precision
 
 
 @needs_compiler
