@@ -1,8 +1,8 @@
 /* Loops that PyTorch has no single operator for, on float32 maps in channels-last format.
  *
  * Each would otherwise be several operators, every one a walk through memory that takes longer than its arithmetic. What
- * they compute, and in PyTorch's operators, too, is said where they are called: winograd_transforms.py, norm_nonlin.py
- * and resize_conv_tiles.py. cpu_loops.py compiles this file and puts the matrices of minimal filtering before it:
+ * they compute, and in PyTorch's operators, too, is said where they are called: winograd.py, norm_operator.py and
+ * resize_conv_tiles.py. cpu_loops.py compiles this file and puts the matrices of minimal filtering before it:
  * OF_INPUT[6 * 6], OF_OUTPUT[4 * 6] and OF_OUTPUT_TRANSPOSED[6 * 4]. As constants their zeros cost nothing.
  */
 #include <stdint.h>
@@ -143,6 +143,7 @@ INLINE void multiply(const float *a, count a_row, count a_step, count rows, coun
  * some values that nobody uses: without, the same channel of all planes would often lie a multiple of 4 kB apart, and a
  * cache has room for a dozen such lines alone. */
 #define BETWEEN_PLANES LANES
+
 /* conv2d with padding 1: an image (height, width, channels) to one of `out_channels`, by kernels (36, channels,
  * out_channels). `scratch` has room for 36 * (step * (channels + out_channels) + 2 * BETWEEN_PLANES) of each thread. */
 void winograd_conv(float *pixels, count height, count width, count channels, const float *kernels, const float *bias,

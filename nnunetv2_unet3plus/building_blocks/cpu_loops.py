@@ -101,7 +101,10 @@ def compiled_or_why_not() -> Loops | str:
         return f"switched off by {SWITCH}=0"
     if sys.platform != "linux":  # where a second OpenMP beside PyTorch's ends the process
         return "compiled on Linux alone"
-    compiler = shlex.split(os.environ.get("CC") or "cc")
+    try:
+        compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
+    except ValueError as error:  # a quotation mark alone
+        return f"CC is not a command: {error}"
     if shutil.which(compiler[0]) is None:
         return f"no C compiler {compiler[0]!r} found"
     try:
@@ -130,7 +133,13 @@ def _library(compiler: list[str]) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory(dir=folder) as place:
         made = Path(place) / library.name
         subprocess.run(
-            [*command, "-o", str(made)], input=source, text=True, check=True, capture_output=True, timeout=120
+            [*command, "-o", str(made)],
+            input=source,
+            text=True,
+            errors="replace",
+            check=True,
+            capture_output=True,
+            timeout=120,
         )
         loaded = ctypes.CDLL(str(made))
         made.replace(library)

@@ -1,7 +1,7 @@
 """Large maps in pages of 2 MB.
 
 The C library gives memory of 32 MB and more back as soon as it is freed, so that every such map of every step would
-cost a page fault for each of its 4 kB: a fifth of a training step on the maps of 512 x 512 pixels of nnU-Net's 2d plan.
+cost a page fault for each of its 4 kB.
 """
 
 import ctypes
@@ -18,7 +18,8 @@ MADV_HUGEPAGE = 14  # of Linux
 
 def in_huge_pages(x: Tensor) -> Tensor:
     """Ask for large pages for a tensor that nobody has written to yet; returns it."""
-    if x.nbytes >= LEAST_BYTES and x.device.type == "cpu" and (madvise := _madvise()) is not None:
+    has_memory = type(x) is Tensor and x.device.type == "cpu"  # a fake tensor has none
+    if has_memory and x.nbytes >= LEAST_BYTES and (madvise := _madvise()) is not None:
         start, stop = -(-x.data_ptr() // PAGE) * PAGE, (x.data_ptr() + x.nbytes) // PAGE * PAGE
         madvise(
             ctypes.c_void_p(start), ctypes.c_size_t(stop - start), MADV_HUGEPAGE

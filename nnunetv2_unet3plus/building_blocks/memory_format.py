@@ -32,7 +32,11 @@ def channels_last(x: Tensor) -> Tensor:
 
 
 def empty_concatenation(maps: Sequence[Tensor], dtype: torch.dtype | None = None) -> Tensor:
-    """For the concatenation of maps, in the memory format and, without another, the type of the first."""
+    """For the concatenation of maps ``(B, C_k, *grid)``, in the memory format of the first, and in its type or another.
+
+    Returns:
+        Map of shape ``(B, sum of C_k, *grid)``, not yet written.
+    """
     first = maps[0]
     shape = (first.shape[0], sum(x.shape[1] for x in maps), *first.shape[2:])
     memory_format = _CHANNELS_LAST[first.ndim] if is_channels_last(first) else torch.contiguous_format

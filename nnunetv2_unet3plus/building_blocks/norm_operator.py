@@ -46,7 +46,7 @@ def _statistics(x: Tensor, per_sample: bool) -> tuple[Tensor, Tensor]:
 
 
 def _statistics_by_loops(loops: Loops, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Of ``(B, rows, C)``; a variance is that within the pieces the kernel goes by and that between their means."""
+    """Of ``(B, rows, C)``; a variance is that within the pieces the loop goes by and that between their means."""
     samples, count, channels = rows.shape
     sums = rows.new_zeros(samples, torch.get_num_threads(), 3, channels, dtype=torch.float64)
     for sample, of_sample in zip(rows, sums, strict=True):
@@ -88,7 +88,17 @@ def _pieces(x: Tensor) -> Iterator[tuple[int, slice, slice]]:
 
 
 def affine(maps: Sequence[Tensor], scale: Tensor, shift: Tensor, slope: float) -> Tensor:
-    """``leaky_relu(scale * x + shift)`` of the concatenation."""
+    """``leaky_relu(scale * x + shift)`` of the concatenation.
+
+    Args:
+        maps: of shape ``(B, C_k, *grid)``.
+        scale: ``(B, C)``, for all samples ``(1, C)``.
+        shift: of the same shape.
+        slope: below zero.
+
+    Returns:
+        Map of shape ``(B, C, *grid)``.
+    """
     out = empty_concatenation(maps)
     widths = [x.shape[1] for x in maps]
     parts = zip(maps, out.split(widths, 1), scale.split(widths, 1), shift.split(widths, 1), strict=True)
@@ -160,7 +170,7 @@ class _NormNonlin(torch.autograd.Function):
 
 
 def scale_and_shift(weight: Tensor, bias: Tensor, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
-    """Of a norm, which is ``scale * x + shift``."""
+    """Of a norm, which is ``scale * x + shift``: both ``(B, C)`` as mean and deviation; weight and bias ``(C,)``."""
     scale = weight / deviation
     return scale, bias - mean * scale
 

@@ -24,7 +24,7 @@ from nnunetv2_unet3plus.building_blocks.winograd_transforms import PLANES, WORKS
 TILES_PER_STRIP = 256
 # With fewer channels the transforms, which are per channel, cost more than the products over the channels save. Of what
 # goes in and what comes out the harmonic mean counts: the products grow as the product of both, the transforms as their
-# sum. The compiled loops transform for a fifth of the price.
+# sum. The compiled loops transform for less.
 LEAST_MEAN_CHANNELS, LEAST_MEAN_CHANNELS_COMPILED = 80, 32
 # With fewer pixels for every channel the transforms of the kernels cost more than that. PyTorch's matrix products are
 # the better ones where the kernels are much larger than what a core has to do with them.

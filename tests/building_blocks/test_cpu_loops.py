@@ -23,7 +23,9 @@ from nnunetv2_unet3plus.building_blocks.resize_conv_tiles import resize_conv_by_
 from nnunetv2_unet3plus.building_blocks.winograd import winograd_conv2d
 from tests.building_blocks.test_resize_conv import CASES, inputs, plain_form
 
-needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler on this machine")
+needs_compiler = pytest.mark.skipif(
+    sys.platform != "linux" or shutil.which("cc") is None, reason="the loops are compiled on Linux, by a C compiler"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -302,8 +304,9 @@ class TestWhere:
         assert library.stat().st_size > 1000
 
     @needs_compiler
-    def test_compiler_with_options(self, found):
-        assert found(CC="cc -O1")
+    @pytest.mark.parametrize("compiler", ["cc -O1", "", " "])
+    def test_compiler_with_options_and_none_named(self, found, compiler):
+        assert found(CC=compiler)
 
     def test_no_home(self, found):
         assert not found(XDG_CACHE_HOME="", HOME="/proc/nowhere")
@@ -312,7 +315,7 @@ class TestWhere:
         assert not found(UNET3PLUS_CPU_LOOPS="0")
         assert list(tmp_path.iterdir()) == []
 
-    @pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])
+    @pytest.mark.parametrize("compiler", ["no-such-compiler", "false", '"'])
     def test_without_a_compiler_that_works(self, found, tmp_path, compiler):
         assert not found(CC=compiler)
         assert list(tmp_path.glob("nnunetv2_unet3plus/*")) == []
@@ -332,6 +335,9 @@ class TestWhere:
         with FakeTensorMode() as mode:
             wide, x = winograd.WideConv2d(128, 128, 3, padding=1), torch.empty(1, 128, 48, 48)
             assert wide(x.contiguous(memory_format=torch.channels_last)).shape == x.shape
+            large = torch.empty(1, 8, 1024, 1024).contiguous(memory_format=torch.channels_last)
+            with own_operators():
+                assert join(nn.InstanceNorm2d(8), nn.ReLU())(large).shape == large.shape
         assert loops_for(mode.from_tensor(torch.zeros(3))) is None
         assert wide(x).shape == x.shape
 
@@ -345,8 +351,8 @@ class TestVectorsOfOtherProcessors:
 
     @pytest.fixture(autouse=True)
     def _narrow(self, monkeypatch, tmp_path):
-        if shutil.which("cc") is None or platform.machine() != "x86_64":
-            pytest.skip("needs a C compiler for x86-64")
+        if sys.platform != "linux" or shutil.which("cc") is None or platform.machine() != "x86_64":
+            pytest.skip("needs Linux and a C compiler for x86-64")
         monkeypatch.setattr(cpu_loops, "FLAGS", (*cpu_loops.FLAGS, "-march=x86-64"))
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         narrow = cpu_loops.Loops(cpu_loops._library(["cc"]))
