@@ -76,7 +76,6 @@ def _tensors(channels: int, out_channels: int, pixels: int) -> tuple[Tensor, Ten
 def forms(channels: int, out_channels: int, pixels: int) -> dict[str, tuple[Callable, Callable]]:
     """PyTorch's form and Winograd's of everything that a training step needs."""
     x, weight, gradient = _tensors(channels, out_channels, pixels)
-    turned = weight.transpose(0, 1).flip(2, 3)
 
     def backward(which: list[bool]) -> object:
         ones = [1, 1]
@@ -88,7 +87,7 @@ def forms(channels: int, out_channels: int, pixels: int) -> dict[str, tuple[Call
         "forward": (
             partial(functional.conv2d, x, weight, padding=1), partial(winograd.winograd_conv2d, x, weight, None)
         ),
-        "of_input": (partial(backward, [True, False]), partial(winograd.winograd_conv2d, gradient, turned, None)),
+        "of_input": (partial(backward, [True, False]), partial(winograd._input_gradient, gradient, weight)),
         "of_weight": (partial(backward, [False, True]), partial(winograd._weight_gradient, x, gradient)),
     }  # fmt: skip
 

@@ -1,9 +1,10 @@
 /* Loops that PyTorch has no single operator for, on float32 maps in channels-last format.
  *
  * Each would otherwise be several operators, every one a walk through memory that takes longer than its arithmetic. What
- * they compute, and in PyTorch's operators, too, is said where they are called: winograd.py, norm_operator.py and
- * resize_conv_tiles.py. cpu_loops.py compiles this file and puts the matrices of minimal filtering before it:
- * OF_INPUT[6 * 6], OF_OUTPUT[4 * 6] and OF_OUTPUT_TRANSPOSED[6 * 4]. As constants their zeros cost nothing.
+ * they compute, and in PyTorch's operators, too, is said where they are called: winograd.py, norm_operator.py,
+ * resize_conv_tiles.py and few_channels.py. cpu_loops.py compiles this file and puts the matrices of minimal filtering
+ * before it: OF_INPUT[6 * 6], OF_KERNEL[6 * 3], OF_OUTPUT[4 * 6] and the latter two transposed. As constants their zeros
+ * cost nothing.
  */
 #include <stdint.h>
 #include <string.h>
@@ -11,15 +12,15 @@
 /* A vector, and the rows of a block of a matrix product whose sums fit the registers. */
 #ifdef __AVX512F__
 #define LANES 16
-#define ROWS 8
+#define ROWS 12
 #else
 #define LANES 8
-#define ROWS 4
+#define ROWS 6
 #endif
 
 typedef int64_t count;
 #define INLINE static inline __attribute__((always_inline))
-#define UNROLLED _Pragma("GCC unroll 8")
+#define UNROLLED _Pragma("GCC unroll 16")
 
 /* Compilers without vectors of this width split them; `aligned` lets them lie anywhere. */
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -107,36 +108,60 @@ INLINE void planes_to_tile(const float *planes, count stride, const float *bias,
 
 /* A block of a matrix product: rows of `a` are `a_row` values apart, its columns `a_step`; it may be transposed. */
 INLINE void multiply_block(int rows, int vectors, const float *a, count a_row, count a_step, count steps,
-                           const float *b, count columns, int add, float *out) {
+                           const float *b, count b_row, int add, float *out, count out_row) {
     vec sum[ROWS * 2];
     UNROLLED for (int r = 0; r < rows; r++)
         UNROLLED for (int v = 0; v < vectors; v++) {
             sum[r * 2 + v] = (vec){0};
-            if (add) sum[r * 2 + v] = *(const vec *)(out + r * columns + v * LANES);
+            if (add) {
+                sum[r * 2 + v] = *(const vec *)(out + r * out_row + v * LANES);
+                __builtin_prefetch(out + (rows + r) * out_row + v * LANES, 1); /* the next block's */
+            }
         }
     for (count k = 0; k < steps; k++) {
         vec right[2];
-        UNROLLED for (int v = 0; v < vectors; v++) right[v] = *(const vec *)(b + k * columns + v * LANES);
+        UNROLLED for (int v = 0; v < vectors; v++) right[v] = *(const vec *)(b + k * b_row + v * LANES);
         UNROLLED for (int r = 0; r < rows; r++)
             UNROLLED for (int v = 0; v < vectors; v++) sum[r * 2 + v] += a[r * a_row + k * a_step] * right[v];
     }
     UNROLLED for (int r = 0; r < rows; r++)
-        UNROLLED for (int v = 0; v < vectors; v++) *(vec *)(out + r * columns + v * LANES) = sum[r * 2 + v];
+        UNROLLED for (int v = 0; v < vectors; v++) *(vec *)(out + r * out_row + v * LANES) = sum[r * 2 + v];
 }
 
-/* out (rows, columns) = or += a (rows, steps) times b (steps, columns), whole vectors of columns. */
-INLINE void multiply(const float *a, count a_row, count a_step, count rows, count steps, const float *b, count columns,
-                     int add, float *out) {
-    count paired = columns - columns % (2 * LANES), blocked = rows - rows % ROWS;
-    for (count n = 0; n < paired; n += 2 * LANES) {
-        for (count m = 0; m < blocked; m += ROWS)
-            multiply_block(ROWS, 2, a + m * a_row, a_row, a_step, steps, b + n, columns, add, out + m * columns + n);
-        for (count m = blocked; m < rows; m++)
-            multiply_block(1, 2, a + m * a_row, a_row, a_step, steps, b + n, columns, add, out + m * columns + n);
+/* All rows times some vectors of columns: blocks of as many rows as possible. */
+INLINE void multiply_rows(int vectors, const float *a, count a_row, count a_step, count rows, count steps,
+                          const float *b, count b_row, int add, float *out, count out_row) {
+    count m = 0;
+#define BLOCKS_OF(size)                                                                               \
+    for (; m + (size) <= rows; m += (size))                                                           \
+        multiply_block(size, vectors, a + m * a_row, a_row, a_step, steps, b, b_row, add, out + m * out_row, out_row);
+    BLOCKS_OF(ROWS)
+    BLOCKS_OF(4)
+    BLOCKS_OF(1)
+#undef BLOCKS_OF
+}
+
+/* The columns of a panel, which are read together: two vectors. Matrices in panels lie panel after panel in memory, for
+ * their rows would otherwise often lie a multiple of 512 bytes apart, where a cache has room for few of them. */
+#define PANEL (2 * LANES)
+
+/* Where a value of such a matrix lies, or in one without panels. */
+INLINE count place(count row, count column, count rows, count columns, int in_panels) {
+    count first = column - column % PANEL;
+    return in_panels ? first * rows + row * least(PANEL, columns - first) + column - first : row * columns + column;
+}
+
+/* out (rows, columns) = or += a (rows, steps) times b (steps, columns), both maybe in panels; whole vectors of columns. */
+INLINE void multiply(const float *a, count a_row, count a_step, count rows, count steps, const float *b,
+                     int b_in_panels, count columns, int add, float *out, int out_in_panels) {
+    for (count n = 0; n < columns; n += PANEL) {
+        count width = least(PANEL, columns - n), b_row = b_in_panels ? width : columns;
+        count out_row = out_in_panels ? width : columns;
+        const float *of_b = b + place(0, n, steps, columns, b_in_panels);
+        float *of_out = out + place(0, n, rows, columns, out_in_panels);
+        if (width == PANEL) multiply_rows(2, a, a_row, a_step, rows, steps, of_b, b_row, add, of_out, out_row);
+        else multiply_rows(1, a, a_row, a_step, rows, steps, of_b, b_row, add, of_out, out_row);
     }
-    for (count n = paired; n < columns; n += LANES)
-        for (count m = 0; m < rows; m++)
-            multiply_block(1, 1, a + m * a_row, a_row, a_step, steps, b + n, columns, add, out + m * columns + n);
 }
 
 /* Tiles are worked through in blocks, each thread its own, whose planes stay in the second cache. Between two planes lie
@@ -144,8 +169,55 @@ INLINE void multiply(const float *a, count a_row, count a_step, count rows, coun
  * cache has room for a dozen such lines alone. */
 #define BETWEEN_PLANES LANES
 
-/* conv2d with padding 1: an image (height, width, channels) to one of `out_channels`, by kernels (36, channels,
- * out_channels). `scratch` has room for 36 * (step * (channels + out_channels) + 2 * BETWEEN_PLANES) of each thread. */
+/* 36 planes (channels, out_channels), maybe in panels, from kernels (out_channels, channels, 3, 3) whose values lie so far
+ * apart, maybe turned by half a circle. */
+void winograd_kernels(const float *weight, count out_step, count in_step, count row_step, count column_step,
+                      count turned, count channels, count out_channels, count in_panels, float *planes, int threads) {
+    if (turned) {
+        weight += 2 * (row_step + column_step);
+        row_step = -row_step;
+        column_step = -column_step;
+    }
+    IN_PARALLEL {
+        for (count c = channels * part / threads; c < channels * (part + 1) / threads; c++)
+            for (count o = 0; o < out_channels; o += LANES) {
+                count lanes = least(LANES, out_channels - o), at = place(c, o, channels, out_channels, in_panels);
+                vec kernel[9] = {0}, plane[36];
+                const float *from = weight + o * out_step + c * in_step;
+                for (count lane = 0; lane < lanes; lane++)
+                    for (int tap = 0; tap < 9; tap++)
+                        kernel[tap][lane] = from[lane * out_step + tap / 3 * row_step + tap % 3 * column_step];
+                both_axes(6, 3, OF_KERNEL, kernel, plane);
+                for (int p = 0; p < 36; p++) store(planes + p * channels * out_channels + at, plane[p], lanes);
+            }
+    }
+}
+
+/* The adjoint: from the sum of `parts` gradients (36, channels, out_channels), maybe in panels, that of kernels
+ * (out_channels, channels, 3, 3), without gaps. */
+void winograd_kernels_adjoint(const float *of_planes, count parts, count in_panels, count channels, count out_channels,
+                              float *of_weight, int threads) {
+    count size = channels * out_channels;
+    IN_PARALLEL {
+        for (count c = channels * part / threads; c < channels * (part + 1) / threads; c++)
+            for (count o = 0; o < out_channels; o += LANES) {
+                count lanes = least(LANES, out_channels - o), at = place(c, o, channels, out_channels, in_panels);
+                vec kernel[9], plane[36];
+                for (int p = 0; p < 36; p++) {
+                    plane[p] = (vec){0};
+                    for (count k = 0; k < parts; k++)
+                        plane[p] += load(of_planes + (k * 36 + p) * size + at, lanes);
+                }
+                both_axes(3, 6, OF_KERNEL_TRANSPOSED, plane, kernel);
+                for (count lane = 0; lane < lanes; lane++)
+                    for (int tap = 0; tap < 9; tap++)
+                        of_weight[((o + lane) * channels + c) * 9 + tap] = kernel[tap][lane];
+            }
+    }
+}
+
+/* conv2d with padding 1: an image (height, width, channels) to one of `out_channels`, by the planes of kernels (36,
+ * channels, out_channels) in panels. `scratch` has room for 36 * (step * (channels + out_channels) + 2 * BETWEEN_PLANES) of each thread. */
 void winograd_conv(float *pixels, count height, count width, count channels, const float *kernels, const float *bias,
                    float *out, count out_channels, count step, float *scratch, int threads) {
     image from = {pixels, height, width, channels}, to = {out, height, width, out_channels};
@@ -162,7 +234,7 @@ void winograd_conv(float *pixels, count height, count width, count channels, con
                                inputs + (t - first) * channels, stride);
             for (int p = 0; p < 36; p++)
                 multiply(inputs + p * stride, channels, 1, last - first, channels,
-                         kernels + p * channels * out_channels, out_channels, 0, outputs + p * out_stride);
+                         kernels + p * channels * out_channels, 1, out_channels, 0, outputs + p * out_stride, 0);
             for (count t = first; t < last; t++)
                 planes_to_tile(outputs + (t - first) * out_channels, out_stride, bias, &to, t / columns * 4,
                                t % columns * 4);
@@ -171,7 +243,7 @@ void winograd_conv(float *pixels, count height, count width, count channels, con
 }
 
 /* Adds the gradient of the kernels from an image and the gradient of the result, for every thread (36, channels,
- * out_channels); `scratch` as of winograd_conv. */
+ * out_channels) in panels; `scratch` as of winograd_conv. */
 void winograd_kernel_gradient(float *pixels, count height, count width, count channels, float *grad,
                               count out_channels, float *of_kernels, count step, float *scratch, int threads) {
     image from = {pixels, height, width, channels}, of_result = {grad, height, width, out_channels};
@@ -191,7 +263,54 @@ void winograd_kernel_gradient(float *pixels, count height, count width, count ch
             }
             for (int p = 0; p < 36; p++)
                 multiply(inputs + p * stride, 1, channels, channels, last - first, outputs + p * out_stride,
-                         out_channels, 1, own + p * channels * out_channels);
+                         0, out_channels, 1, own + p * channels * out_channels, 1);
+        }
+    }
+}
+
+/* Pixels whose neighbours' values are gathered at a time. */
+#define PIXELS 48
+
+/* The values (3, 3, channels) around a pixel, zeros beyond the border. */
+INLINE void around(const image *from, count top, count left, float *values) {
+    count row = 3 * from->channels, width = from->width, channels = from->channels;
+    if (top > 0 && left > 0 && top < from->height - 1 && left < width - 1) {
+        const float *corner = from->pixels + ((top - 1) * width + left - 1) * channels;
+        for (int i = 0; i < 3; i++) memcpy(values + i * row, corner + i * width * channels, sizeof(float) * row);
+        return;
+    }
+    memset(values, 0, sizeof(float) * 3 * row);
+    for (count i = top - 1; i <= top + 1; i++)
+        for (count j = left - 1; j <= left + 1; j++)
+            if (i >= 0 && i < from->height && j >= 0 && j < width)
+                memcpy(values + (i - top + 1) * row + (j - left + 1) * channels,
+                       from->pixels + (i * width + j) * channels, sizeof(float) * channels);
+}
+
+/* Gradients of conv2d with padding 1 to few channels, from an image (height, width, channels) and the gradient (height,
+ * width, out_channels) of the result: `of_x` by turned kernels (3, 3, out_channels, channels), if not NULL; to
+ * `of_kernels`, if not NULL, those of the turned kernels are added, for every thread (channels, columns), of which 9 *
+ * out_channels count. `columns` are whole vectors; `scratch` has room for (48 + channels) * columns of each thread, zero
+ * before. */
+void few_channels_gradients(const float *x, float *grad, count height, count width, count channels, count out_channels,
+                            const float *turned, count columns, float *of_x, float *of_kernels, float *scratch,
+                            int threads) {
+    image of_result = {grad, height, width, out_channels};
+    IN_PARALLEL {
+        float *values = scratch + part * (PIXELS + channels) * columns, *of_row = values + PIXELS * columns;
+        float *own = of_kernels + part * channels * columns;
+        for (count top = height * part / threads; top < height * (part + 1) / threads; top++) {
+            for (count left = 0; left < width; left += PIXELS) {
+                count pixels = least(PIXELS, width - left), first = (top * width + left) * channels;
+                for (count pixel = 0; pixel < pixels; pixel++)
+                    around(&of_result, top, left + pixel, values + pixel * columns);
+                if (of_x)
+                    multiply(values, columns, 1, pixels, 9 * out_channels, turned, 0, channels, 0, of_x + first, 0);
+                if (of_kernels)
+                    multiply(x + first, 1, channels, channels, pixels, values, 0, columns, left > 0, of_row, 0);
+            }
+            if (of_kernels) /* sums of sums: one of all pixels would lose digits */
+                for (count i = 0; i < channels * columns; i += LANES) *(vec *)(own + i) += *(const vec *)(of_row + i);
         }
     }
 }

@@ -148,8 +148,9 @@ def _library(compiler: list[str]) -> ctypes.CDLL:
 
 def _matrices() -> str:
     """The matrices of minimal filtering as constants."""
-    of_input, _, of_output = minimal_filtering(torch.float32)
-    named = {"OF_INPUT": of_input, "OF_OUTPUT": of_output, "OF_OUTPUT_TRANSPOSED": of_output.T}
+    of_input, of_kernel, of_output = minimal_filtering(torch.float32)
+    named = {"OF_INPUT": of_input, "OF_KERNEL": of_kernel, "OF_OUTPUT": of_output}
+    named |= {f"{name}_TRANSPOSED": named[name].T for name in ("OF_KERNEL", "OF_OUTPUT")}
     return "".join(
         f"static const float {name}[] = {{{', '.join(f'{value!r}f' for value in matrix.flatten().tolist())}}};\n"
         for name, matrix in named.items()

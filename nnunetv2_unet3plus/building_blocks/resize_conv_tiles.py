@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from nnunetv2_unet3plus.building_blocks import few_channels
 from nnunetv2_unet3plus.building_blocks.cpu_loops import Loops, Sparse, loops_for
 from nnunetv2_unet3plus.building_blocks.huge_pages import in_huge_pages
 from nnunetv2_unet3plus.building_blocks.tap_matrix import (
@@ -214,9 +215,15 @@ def resize_conv_by_tiles(x: Tensor, weight: Tensor, bias: Tensor | None, size: S
 @torch.autocast("cpu", enabled=False)
 def _gradients(x: Tensor, weight: Tensor, grad: Tensor, need_x: bool, need_weight: bool) -> tuple[Tensor, Tensor]:
     """Of the map and of the weight, from the gradient of the result; zeros for one that nobody needs."""
+    of_x = in_huge_pages(torch.empty_like(x))
+    images, results, of_images = (t.movedim(1, -1).contiguous() for t in (x, grad, of_x))
+    loops = few_channels.loops_for_gradients(x, weight, grad)
+    if loops is not None:
+        return of_x, few_channels.gradients(loops, images, weight, results, of_images, need_x, need_weight)
     kernel, mixing = weight.shape[2:], _mixing(weight)
-    of_x, of_mixing = in_huge_pages(torch.empty_like(x)).zero_(), torch.zeros_like(mixing)
-    for image, result, of_image in zip(*(t.movedim(1, -1).contiguous() for t in (x, grad, of_x)), strict=True):
+    of_x.zero_()
+    of_mixing = torch.zeros_like(mixing)
+    for image, result, of_image in zip(images, results, of_images, strict=True):
         for tile in _tiles_of(image, result, weight):
             of_mixed = tile.adjoint(result[tile.rows])
             if need_x:

@@ -25,7 +25,7 @@ TILES_PER_STRIP = 256
 # With fewer channels the transforms, which are per channel, cost more than the products over the channels save. Of what
 # goes in and what comes out the harmonic mean counts: the products grow as the product of both, the transforms as their
 # sum. The compiled loops transform for less.
-LEAST_MEAN_CHANNELS, LEAST_MEAN_CHANNELS_COMPILED = 80, 32
+LEAST_MEAN_CHANNELS, LEAST_MEAN_CHANNELS_COMPILED = 80, 16
 # With fewer pixels for every channel the transforms of the kernels cost more than that. PyTorch's matrix products are
 # the better ones where the kernels are much larger than what a core has to do with them.
 LEAST_PIXELS_A_CHANNEL, LEAST_PIXELS_A_CHANNEL_COMPILED = 2, 8
@@ -33,7 +33,8 @@ LEAST_PIXELS_A_CHANNEL, LEAST_PIXELS_A_CHANNEL_COMPILED = 2, 8
 LEAST_PIXELS_AN_AXIS = 16
 # The compiled loops work through blocks of tiles: the more channels, the more work a block must have for the kernels it
 # reads.
-LEAST_TILES_PER_BLOCK, CHANNELS_PER_TILE = 16, 3
+LEAST_TILES_PER_BLOCK, CHANNELS_PER_TILE = 24, 3
+TILES_AT_ONCE = 4  # else the last ones take as long as so many
 CHANNELS_OF_VECTOR = 16
 
 
@@ -87,7 +88,7 @@ def _block(image: Tensor, work: Workspace, out_channels: int) -> tuple[int, Tens
     (rows, columns), in_channels, threads = tile_grid(image), image.shape[2], torch.get_num_threads()
     wanted = max(LEAST_TILES_PER_BLOCK, _mean_channels(in_channels, out_channels) / CHANNELS_PER_TILE)
     rounds = ceil(rows * columns / (wanted * threads))
-    tiles = ceil(rows * columns / (rounds * threads))
+    tiles = ceil(rows * columns / (rounds * threads * TILES_AT_ONCE)) * TILES_AT_ONCE
     values = PLANES * (tiles * (in_channels + out_channels) + 2 * CHANNELS_OF_VECTOR)
     return tiles, work.tensor("blocks", threads, values)
 
@@ -98,6 +99,26 @@ def _strips(image: Tensor) -> Iterator[tuple[int, int]]:
     step = max(1, TILES_PER_STRIP // columns)
     for start in range(0, rows, step):
         yield start, min(start + step, rows)
+
+
+def _kernels(weight: Tensor, turned: bool, work: Workspace, in_panels: bool) -> Tensor:
+    """The transform of kernels: ``(36, C, O)``, maybe in panels, as the compiled loops read it.
+
+    Args:
+        weight: of shape ``(O, C, 3, 3)``; if turned, ``(C, O, 3, 3)``.
+        turned: by half a circle.
+        work: where the memory is from.
+        in_panels: see cpu_loops.c.
+    """
+    weight = weight.transpose(0, 1) if turned else weight
+    out_channels, in_channels = weight.shape[:2]
+    loops = loops_for(weight.detach())
+    if loops is None:
+        taps = (weight.flip(2, 3) if turned else weight).permute(2, 3, 1, 0).reshape(KERNEL_SIDE**2, -1)
+        return work.transform(taps, work.of_kernel, "kernels").view(PLANES, in_channels, out_channels)
+    kernels = work.tensor("kernels", PLANES, in_channels, out_channels)
+    loops.winograd_kernels(weight, *weight.stride(), turned, in_channels, out_channels, in_panels, kernels)
+    return kernels
 
 
 def _images(x: Tensor) -> Tensor:
@@ -118,13 +139,24 @@ def winograd_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     Returns:
         Map of shape `(B, O, H, W)` in channels-last format.
     """
-    work, (out_channels, in_channels) = WORKSPACES.of(x), weight.shape[:2]
+    return _convolve(x, weight, bias, turned=False)
+
+
+@torch.library.custom_op("nnunetv2_unet3plus::winograd_input_gradient", mutates_args=())
+@torch.autocast("cpu", enabled=False)
+def _input_gradient(grad: Tensor, weight: Tensor) -> Tensor:
+    """The gradient of the input, `(B, C, H, W)`, from that of the output, `(B, O, H, W)`."""
+    return _convolve(grad, weight, None, turned=True)
+
+
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, turned: bool) -> Tensor:
+    """Convolve with ``weight``, or with ``weight.transpose(0, 1).flip(2, 3)``."""
+    work, out_channels = WORKSPACES.of(x), weight.shape[1 if turned else 0]
+    loops = _loops_for(x, out_channels)
     bias = None if bias is None else bias.to(x.dtype).contiguous()
-    kernels = work.transform(weight.permute(2, 3, 1, 0).reshape(KERNEL_SIDE**2, -1), work.of_kernel, "kernels")
-    kernels = kernels.view(PLANES, in_channels, out_channels)
+    kernels = _kernels(weight, turned, work, in_panels=loops is not None)
     shape = (x.shape[0], out_channels, *x.shape[2:])  # no view: autograd would let nothing be added in place
     out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-    loops = _loops_for(x, out_channels)
     for image, result in zip(_images(x), in_huge_pages(out).permute(0, 2, 3, 1), strict=True):
         if loops is not None:
             block = _block(image, work, out_channels)
@@ -143,7 +175,7 @@ def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     """The gradient of the weight, `(O, C, 3, 3)`, from the input `(B, C, H, W)` and the gradient of the output."""
     work, in_channels, out_channels = WORKSPACES.of(x), x.shape[1], grad.shape[1]
     loops = _loops_for(x, out_channels)
-    parts = 1 if loops is None else torch.get_num_threads()
+    in_panels, parts = (False, 1) if loops is None else (True, torch.get_num_threads())
     kernels = work.tensor("kernels", parts, PLANES, in_channels, out_channels).zero_()
     for image, of_output in zip(_images(x), _images(grad), strict=True):
         if loops is not None:
@@ -153,8 +185,10 @@ def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
         for start, stop in _strips(image):
             inputs, outputs = work.input_planes(image, start, stop), work.gradient_planes(of_output, start, stop)
             kernels[0].baddbmm_(inputs.mT, outputs)
-    for part in kernels[1:]:
-        kernels[0] += part
+    if (loops := loops_for(x)) is not None:
+        of_weight = torch.empty(out_channels, in_channels, KERNEL_SIDE, KERNEL_SIDE, device="cpu")
+        loops.winograd_kernels_adjoint(kernels, parts, in_panels, in_channels, out_channels, of_weight)
+        return of_weight
     weight = work.transform(kernels[0].view(PLANES, -1), work.of_kernel.T, "outputs")
     weight = weight.view(KERNEL_SIDE, KERNEL_SIDE, in_channels, out_channels)
     return weight.permute(3, 2, 0, 1).clone(memory_format=torch.contiguous_format)  # no part of the memory
@@ -163,6 +197,11 @@ def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
 @winograd_conv2d.register_fake
 def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return x.new_empty(x.shape[0], *x.shape[2:], weight.shape[0]).permute(0, 3, 1, 2)
+
+
+@_input_gradient.register_fake
+def _(grad: Tensor, weight: Tensor) -> Tensor:
+    return grad.new_empty(grad.shape[0], *grad.shape[2:], weight.shape[1]).permute(0, 3, 1, 2)
 
 
 @_weight_gradient.register_fake
@@ -179,7 +218,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Ten
     x, weight = ctx.saved_tensors
     of_x, of_weight, of_bias = ctx.needs_input_grad
     return (
-        winograd_conv2d(grad, weight.transpose(0, 1).flip(2, 3), None) if of_x else None,
+        _input_gradient(grad, weight) if of_x else None,
         _weight_gradient(x, grad) if of_weight else None,
         grad.sum((0, 2, 3)) if of_bias else None,
     )

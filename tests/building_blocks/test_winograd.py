@@ -70,14 +70,14 @@ def test_gradcheck():
 @pytest.mark.parametrize("trained", [0, 1, 2])
 def test_only_gradients_asked_for_are_computed(trained, monkeypatch):
     calls = []
-    for operator in ("winograd_conv2d", "_weight_gradient"):
+    for operator in ("winograd_conv2d", "_input_gradient", "_weight_gradient"):
         original = getattr(module, operator)
         monkeypatch.setattr(module, operator, lambda *a, o=original, n=operator: calls.append(n) or o(*a))
     inputs = tensors((6, 6))
     inputs[trained].requires_grad_()
     module.winograd_conv2d(*inputs).sum().backward()
     assert calls[0] == "winograd_conv2d"
-    assert calls[1:] == [["winograd_conv2d"], ["_weight_gradient"], []][trained]
+    assert calls[1:] == [["_input_gradient"], ["_weight_gradient"], []][trained]
     assert [t.grad is not None for t in inputs] == [i == trained for i in range(3)]
 
 
@@ -111,6 +111,7 @@ def test_rounding_in_single_precision(positive):
 def test_operator_is_well_formed():
     x, weight, bias = tensors((9, 6), requires_grad=True)
     torch.library.opcheck(winograd_conv2d, (x, weight, bias))
+    torch.library.opcheck(module._input_gradient, (torch.randn(2, 3, 9, 6, dtype=x.dtype), weight.detach()))
     torch.library.opcheck(module._weight_gradient, (x.detach(), torch.randn(2, 3, 9, 6, dtype=x.dtype)))
 
 
@@ -137,9 +138,8 @@ class TestChoice:
         x, weight, _ = tensors((48, 48), batch=1, in_channels=128, out_channels=128, dtype=torch.float32)
         last = x.to(memory_format=torch.channels_last)
         assert winograd_pays(last, weight)
-        assert winograd_pays(last, weight[:32]) == compiled
+        assert winograd_pays(last, weight[:16]) == compiled
         assert not winograd_pays(last, weight[:24])  # no whole vectors
-        assert not winograd_pays(last, weight[:16])
         small = last[:, :, :24, :24].contiguous(memory_format=torch.channels_last)  # 4.5 pixels a channel
         assert winograd_pays(small, weight)
         assert not winograd_pays(small, weight[:32])
