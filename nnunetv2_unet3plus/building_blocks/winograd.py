@@ -31,9 +31,10 @@ LEAST_MEAN_CHANNELS, LEAST_MEAN_CHANNELS_COMPILED = 80, 16
 LEAST_PIXELS_A_CHANNEL, LEAST_PIXELS_A_CHANNEL_COMPILED = 2, 8
 # Along a short axis most of a row of tiles is padding.
 LEAST_PIXELS_AN_AXIS = 16
-# The compiled loops work through blocks of tiles: the more channels, the more work a block must have for the kernels it
-# reads.
-LEAST_TILES_PER_BLOCK, CHANNELS_PER_TILE = 24, 3
+# The compiled loops work through blocks of tiles. The fewer tiles, the better their planes stay in the cache; the more
+# channels, the more tiles must share the kernels, which grow as the square of the channels. Fastest of those tried: 24
+# tiles for 128 channels, some 100 for 320.
+LEAST_TILES_PER_BLOCK = 24
 TILES_AT_ONCE = 4  # else the last ones take as long as so many
 CHANNELS_OF_VECTOR = 16
 
@@ -86,7 +87,8 @@ def _block(image: Tensor, work: Workspace, out_channels: int) -> tuple[int, Tens
         out_channels: of the result.
     """
     (rows, columns), in_channels, threads = tile_grid(image), image.shape[2], torch.get_num_threads()
-    wanted = max(LEAST_TILES_PER_BLOCK, _mean_channels(in_channels, out_channels) / CHANNELS_PER_TILE)
+    channels = _mean_channels(in_channels, out_channels)
+    wanted = max(LEAST_TILES_PER_BLOCK, min(channels**2 / 1000, channels / 3))
     rounds = ceil(rows * columns / (wanted * threads))
     tiles = ceil(rows * columns / (rounds * threads * TILES_AT_ONCE)) * TILES_AT_ONCE
     values = PLANES * (tiles * (in_channels + out_channels) + 2 * CHANNELS_OF_VECTOR)
