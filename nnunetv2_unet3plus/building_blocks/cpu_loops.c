@@ -134,7 +134,8 @@ INLINE void multiply_rows(int vectors, const float *a, count a_row, count a_step
     count m = 0;
 #define BLOCKS_OF(size)                                                                               \
     for (; m + (size) <= rows; m += (size))                                                           \
-        multiply_block(size, vectors, a + m * a_row, a_row, a_step, steps, b, b_row, add, out + m * out_row, out_row);
+        multiply_block(size, vectors, a + m * a_row, a_row, a_step, steps, b, b_row, add, out + m * out_row, \
+                       out_row);
     BLOCKS_OF(ROWS)
     BLOCKS_OF(4)
     BLOCKS_OF(1)
@@ -217,7 +218,8 @@ void winograd_kernels_adjoint(const float *of_planes, count parts, count in_pane
 }
 
 /* conv2d with padding 1: an image (height, width, channels) to one of `out_channels`, by the planes of kernels (36,
- * channels, out_channels) in panels. `scratch` has room for 36 * (step * (channels + out_channels) + 2 * BETWEEN_PLANES) of each thread. */
+ * channels, out_channels) in panels. `scratch` has room for 36 * (step * (channels + out_channels) + 2 * BETWEEN_PLANES)
+ * of each thread. */
 void winograd_conv(float *pixels, count height, count width, count channels, const float *kernels, const float *bias,
                    float *out, count out_channels, count step, float *scratch, int threads) {
     image from = {pixels, height, width, channels}, to = {out, height, width, out_channels};
@@ -298,7 +300,7 @@ void few_channels_gradients(const float *x, float *grad, count height, count wid
     image of_result = {grad, height, width, out_channels};
     IN_PARALLEL {
         float *values = scratch + part * (PIXELS + channels) * columns, *of_row = values + PIXELS * columns;
-        float *own = of_kernels + part * channels * columns;
+        float *own = of_kernels ? of_kernels + part * channels * columns : NULL;
         for (count top = height * part / threads; top < height * (part + 1) / threads; top++) {
             for (count left = 0; left < width; left += PIXELS) {
                 count pixels = least(PIXELS, width - left), first = (top * width + left) * channels;

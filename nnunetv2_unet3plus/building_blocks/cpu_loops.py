@@ -25,6 +25,8 @@ from nnunetv2_unet3plus.building_blocks.minimal_filtering import minimal_filteri
 SWITCH = "UNET3PLUS_CPU_LOOPS"
 SOURCE = Path(__file__).with_suffix(".c")
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-std=gnu11")
+CHANNELS_OF_VECTOR = 16
+"""Loops that go by whole vectors take multiples of so many channels, whatever the processor."""
 
 Sparse = tuple[Tensor, Tensor, Tensor]
 """Of a sparse matrix the first entry of every row and behind the last, offsets of what is multiplied, values."""

@@ -8,10 +8,9 @@ gradient of the kernels.
 import torch
 from torch import Tensor
 
-from nnunetv2_unet3plus.building_blocks.cpu_loops import Loops, loops_for
+from nnunetv2_unet3plus.building_blocks.cpu_loops import CHANNELS_OF_VECTOR, Loops, loops_for
 
 KERNEL = (3, 3)
-CHANNELS_OF_VECTOR = 16
 PIXELS_PER_BLOCK = 48  # as in cpu_loops.c
 
 
@@ -24,7 +23,7 @@ def loops_for_gradients(x: Tensor, weight: Tensor, grad: Tensor) -> Loops | None
         grad: of the result, ``(B, O, *size)``.
     """
     same_grid = tuple(weight.shape[2:]) == KERNEL and x.shape[2:] == grad.shape[2:]
-    return loops_for(x, weight.detach(), grad) if same_grid and x.shape[1] % CHANNELS_OF_VECTOR == 0 else None
+    return loops_for(x, weight, grad) if same_grid and x.shape[1] % CHANNELS_OF_VECTOR == 0 else None
 
 
 def gradients(
@@ -47,11 +46,12 @@ def gradients(
     turned = weight.flip(2, 3).permute(2, 3, 0, 1).reshape(rows, channels).contiguous()
     of_turned = x.new_zeros(threads, channels, columns)
     scratch = x.new_zeros(threads, PIXELS_PER_BLOCK + channels, columns)
-    for image, of_result, of_image in zip(x, grad, of_x if need_x else [None] * len(x), strict=True):
-        sizes = (*image.shape, out_channels)
-        parts = of_turned if need_weight else None
-        loops.few_channels_gradients(image, of_result, *sizes, turned, columns, of_image, parts, scratch)
+    parts = of_turned if need_weight else None
     if not need_x:
         of_x.zero_()
+    if need_x or need_weight:
+        for image, of_result, of_image in zip(x, grad, of_x if need_x else [None] * len(x), strict=True):
+            sizes = (*image.shape, out_channels)
+            loops.few_channels_gradients(image, of_result, *sizes, turned, columns, of_image, parts, scratch)
     of_weight = of_turned.sum(0)[:, :rows].view(channels, *KERNEL, out_channels)
     return of_weight.permute(3, 0, 1, 2).flip(2, 3).contiguous()

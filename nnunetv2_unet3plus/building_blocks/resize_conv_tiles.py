@@ -215,13 +215,14 @@ def resize_conv_by_tiles(x: Tensor, weight: Tensor, bias: Tensor | None, size: S
 @torch.autocast("cpu", enabled=False)
 def _gradients(x: Tensor, weight: Tensor, grad: Tensor, need_x: bool, need_weight: bool) -> tuple[Tensor, Tensor]:
     """Of the map and of the weight, from the gradient of the result; zeros for one that nobody needs."""
-    of_x = in_huge_pages(torch.empty_like(x))
-    images, results, of_images = (t.movedim(1, -1).contiguous() for t in (x, grad, of_x))
+    images, results = (t.movedim(1, -1).contiguous() for t in (x, grad))
+    of_images = in_huge_pages(torch.empty_like(images))
+    of_x = of_images.movedim(-1, 1)
     loops = few_channels.loops_for_gradients(x, weight, grad)
     if loops is not None:
         return of_x, few_channels.gradients(loops, images, weight, results, of_images, need_x, need_weight)
     kernel, mixing = weight.shape[2:], _mixing(weight)
-    of_x.zero_()
+    of_images.zero_()
     of_mixing = torch.zeros_like(mixing)
     for image, result, of_image in zip(images, results, of_images, strict=True):
         for tile in _tiles_of(image, result, weight):
@@ -240,7 +241,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor | None, size: Sequence[int]) -> Te
 
 @_gradients.register_fake
 def _(x: Tensor, weight: Tensor, grad: Tensor, need_x: bool, need_weight: bool) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x), weight.new_empty(weight.shape)
+    return torch.empty_like(x.movedim(1, -1).contiguous()).movedim(-1, 1), weight.new_empty(weight.shape)
 
 
 def _remember(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, Sequence[int]], output: Tensor) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nnunetv2_unet3plus.building_blocks.cpu_loops import Loops, loops_for
+from nnunetv2_unet3plus.building_blocks.cpu_loops import CHANNELS_OF_VECTOR, Loops, loops_for
 from nnunetv2_unet3plus.building_blocks.huge_pages import in_huge_pages
 from nnunetv2_unet3plus.building_blocks.minimal_filtering import KERNEL_SIDE
 from nnunetv2_unet3plus.building_blocks.winograd_transforms import PLANES, WORKSPACES, Workspace, tile_grid
@@ -24,8 +24,8 @@ from nnunetv2_unet3plus.building_blocks.winograd_transforms import PLANES, WORKS
 TILES_PER_STRIP = 256
 # With fewer channels the transforms, which are per channel, cost more than the products over the channels save. Of what
 # goes in and what comes out the harmonic mean counts: the products grow as the product of both, the transforms as their
-# sum. The compiled loops transform for less.
-LEAST_MEAN_CHANNELS, LEAST_MEAN_CHANNELS_COMPILED = 80, 16
+# sum. The compiled loops transform for less: they are faster for any channels they take.
+LEAST_MEAN_CHANNELS = 80
 # With fewer pixels for every channel the transforms of the kernels cost more than that. PyTorch's matrix products are
 # the better ones where the kernels are much larger than what a core has to do with them.
 LEAST_PIXELS_A_CHANNEL, LEAST_PIXELS_A_CHANNEL_COMPILED = 2, 8
@@ -36,7 +36,6 @@ LEAST_PIXELS_AN_AXIS = 16
 # tiles for 128 channels, some 100 for 320.
 LEAST_TILES_PER_BLOCK = 24
 TILES_AT_ONCE = 4  # else the last ones take as long as so many
-CHANNELS_OF_VECTOR = 16
 
 
 def winograd_pays(x: Tensor, weight: Tensor) -> bool:
@@ -56,26 +55,32 @@ def winograd_pays(x: Tensor, weight: Tensor) -> bool:
         and min(height, width) >= LEAST_PIXELS_AN_AXIS
         and height * width >= LEAST_PIXELS_A_CHANNEL * max(weight.shape[:2])
         and x.is_contiguous(memory_format=torch.channels_last)
-        and _mean_channels(*weight.shape[:2]) >= _least_mean_channels(x, len(weight))
+        and (_mean_channels(*weight.shape[:2]) >= LEAST_MEAN_CHANNELS or _may_be_compiled(x, weight))
     )
 
 
-def _least_mean_channels(x: Tensor, out_channels: int) -> int:
-    if torch.compiler.is_compiling() or _loops_for(x, out_channels) is None:  # a compiler cannot look for another one
-        return LEAST_MEAN_CHANNELS
-    return LEAST_MEAN_CHANNELS_COMPILED
+def _may_be_compiled(x: Tensor, weight: Tensor) -> bool:
+    if torch.compiler.is_compiling():  # it cannot look for a compiler
+        return False
+    return _loops_for(len(weight), x, weight) is not None
 
 
 def _mean_channels(in_channels: int, out_channels: int) -> float:
     return 2 / (1 / in_channels + 1 / out_channels)
 
 
-def _loops_for(x: Tensor, out_channels: int) -> Loops | None:
-    """The compiled loops, where they apply: to whole vectors of channels, and large maps."""
+def _loops_for(out_channels: int, x: Tensor, other: Tensor) -> Loops | None:
+    """The compiled loops, where they apply: to whole vectors of channels, and large maps.
+
+    Args:
+        out_channels: of the result.
+        x: map of shape ``(B, C, H, W)``.
+        other: what multiplies it, the weight or the result's gradient.
+    """
     channels = (x.shape[1], out_channels)
     whole = all(count % CHANNELS_OF_VECTOR == 0 for count in channels)
     large = x.shape[2] * x.shape[3] >= LEAST_PIXELS_A_CHANNEL_COMPILED * max(channels)
-    return loops_for(x) if whole and large else None
+    return loops_for(x, other) if whole and large else None
 
 
 def _block(image: Tensor, work: Workspace, out_channels: int) -> tuple[int, Tensor]:
@@ -103,10 +108,11 @@ def _strips(image: Tensor) -> Iterator[tuple[int, int]]:
         yield start, min(start + step, rows)
 
 
-def _kernels(weight: Tensor, turned: bool, work: Workspace, in_panels: bool) -> Tensor:
+def _kernels(x: Tensor, weight: Tensor, turned: bool, work: Workspace, in_panels: bool) -> Tensor:
     """The transform of kernels: ``(36, C, O)``, maybe in panels, as the compiled loops read it.
 
     Args:
+        x: what they convolve.
         weight: of shape ``(O, C, 3, 3)``; if turned, ``(C, O, 3, 3)``.
         turned: by half a circle.
         work: where the memory is from.
@@ -114,7 +120,7 @@ def _kernels(weight: Tensor, turned: bool, work: Workspace, in_panels: bool) -> 
     """
     weight = weight.transpose(0, 1) if turned else weight
     out_channels, in_channels = weight.shape[:2]
-    loops = loops_for(weight.detach())
+    loops = loops_for(x, weight)
     if loops is None:
         taps = (weight.flip(2, 3) if turned else weight).permute(2, 3, 1, 0).reshape(KERNEL_SIDE**2, -1)
         return work.transform(taps, work.of_kernel, "kernels").view(PLANES, in_channels, out_channels)
@@ -154,9 +160,9 @@ def _input_gradient(grad: Tensor, weight: Tensor) -> Tensor:
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, turned: bool) -> Tensor:
     """Convolve with ``weight``, or with ``weight.transpose(0, 1).flip(2, 3)``."""
     work, out_channels = WORKSPACES.of(x), weight.shape[1 if turned else 0]
-    loops = _loops_for(x, out_channels)
+    loops = _loops_for(out_channels, x, weight)
     bias = None if bias is None else bias.to(x.dtype).contiguous()
-    kernels = _kernels(weight, turned, work, in_panels=loops is not None)
+    kernels = _kernels(x, weight, turned, work, in_panels=loops is not None)
     shape = (x.shape[0], out_channels, *x.shape[2:])  # no view: autograd would let nothing be added in place
     out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     for image, result in zip(_images(x), in_huge_pages(out).permute(0, 2, 3, 1), strict=True):
@@ -176,7 +182,7 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, turned: bool) -> T
 def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     """The gradient of the weight, `(O, C, 3, 3)`, from the input `(B, C, H, W)` and the gradient of the output."""
     work, in_channels, out_channels = WORKSPACES.of(x), x.shape[1], grad.shape[1]
-    loops = _loops_for(x, out_channels)
+    loops = _loops_for(out_channels, x, grad)
     in_panels, parts = (False, 1) if loops is None else (True, torch.get_num_threads())
     kernels = work.tensor("kernels", parts, PLANES, in_channels, out_channels).zero_()
     for image, of_output in zip(_images(x), _images(grad), strict=True):
@@ -187,8 +193,8 @@ def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
         for start, stop in _strips(image):
             inputs, outputs = work.input_planes(image, start, stop), work.gradient_planes(of_output, start, stop)
             kernels[0].baddbmm_(inputs.mT, outputs)
-    if (loops := loops_for(x)) is not None:
-        of_weight = torch.empty(out_channels, in_channels, KERNEL_SIDE, KERNEL_SIDE, device="cpu")
+    if (loops := loops_for(x, grad)) is not None:
+        of_weight = x.new_empty(out_channels, in_channels, KERNEL_SIDE, KERNEL_SIDE)
         loops.winograd_kernels_adjoint(kernels, parts, in_panels, in_channels, out_channels, of_weight)
         return of_weight
     weight = work.transform(kernels[0].view(PLANES, -1), work.of_kernel.T, "outputs")
@@ -226,7 +232,22 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Ten
     )
 
 
+def _remember_gradient(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward_of_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of gradients, for losses that hold some: the roles of input and output are exchanged."""
+    of_output, weight = ctx.saved_tensors
+    of_of_output, of_weight = ctx.needs_input_grad
+    return (
+        winograd_conv2d(grad, weight, None) if of_of_output else None,
+        _weight_gradient(grad, of_output) if of_weight else None,
+    )
+
+
 winograd_conv2d.register_autograd(_backward, setup_context=_remember)
+_input_gradient.register_autograd(_backward_of_gradient, setup_context=_remember_gradient)
 
 
 def conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -303,10 +303,45 @@ def test_kernels_of_any_strides():
     x, weight = channels_last(torch.randn(1, 32, 20, 18)), torch.randn(48, 32, 3, 3)
     seed = torch.randn(1, 48, 20, 18)
     expected = values_and_gradients(lambda x, w: functional.conv2d(x, w, padding=1), [x, weight], seed, torch.float32)
-    for strided in (channels_last(weight), weight.repeat_interleave(2, dim=1)[:, ::2], weight.transpose(2, 3).mT):
+    strides = [
+        channels_last(weight),
+        weight.repeat_interleave(2, dim=1)[:, ::2],
+        weight.transpose(2, 3).contiguous().mT,
+    ]
+    for strided in strides:
         ours = values_and_gradients(lambda x, w: winograd_conv2d(x, w, None), [x, strided], seed, torch.float32)
         for a, b in zip(ours, expected, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+
+
+@needs_compiler
+def test_kernels_alone(called):
+    """Of maps that are too small for the loops, and of channels that fill no vector."""
+    x, weight = channels_last(torch.randn(2, 5, 8, 9)), torch.randn(21, 5, 3, 3)
+    seed = torch.randn(2, 21, 8, 9)
+    exact = values_and_gradients(lambda x, w: functional.conv2d(x, w, padding=1), [x, weight], seed, torch.float64)
+    ours = values_and_gradients(lambda x, w: winograd_conv2d(x, w, None), [x, weight], seed, torch.float32)
+    assert set(called) == {"winograd_kernels", "winograd_kernels_adjoint"}
+    assert max(errors(ours, exact)) < 40
+
+
+@needs_compiler
+@pytest.mark.parametrize("channels", [16, 24])
+def test_under_another_default_type(channels):
+    x, weight, seed = (torch.randn(1, channels, 20, 18), torch.randn(16, channels, 3, 3), torch.randn(1, 16, 20, 18))
+    once = values_and_gradients(lambda x, w: winograd_conv2d(x, w, None), [x, weight], seed, torch.float32)
+    torch.set_default_dtype(torch.float64)
+    try:
+        again = values_and_gradients(lambda x, w: winograd_conv2d(x, w, None), [x, weight], seed, torch.float32)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
+
+
+@needs_compiler
+def test_mixed_types_are_refused():
+    with pytest.raises(RuntimeError):
+        winograd_conv2d(torch.randn(1, 32, 20, 18, dtype=torch.float64), torch.randn(32, 32, 3, 3), None)
 
 
 @needs_compiler

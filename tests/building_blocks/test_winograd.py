@@ -67,6 +67,20 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(winograd_conv2d, tensors((5, 6), in_channels=2, out_channels=2, requires_grad=True))
 
 
+def test_gradients_of_gradients():
+    x, weight, _ = tensors((5, 6), in_channels=2, out_channels=3, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        module._input_gradient, (torch.randn(2, 3, 5, 6, requires_grad=True).double(), weight)
+    )
+
+    def penalty(conv):
+        (of_x,) = torch.autograd.grad(conv(x, weight, None).square().sum(), x, create_graph=True)
+        return torch.autograd.grad(of_x.square().sum(), (x, weight))
+
+    for a, b in zip(penalty(winograd_conv2d), penalty(lambda *t: functional.conv2d(*t, padding=1)), strict=True):
+        torch.testing.assert_close(a, b)
+
+
 @pytest.mark.parametrize("trained", [0, 1, 2])
 def test_only_gradients_asked_for_are_computed(trained, monkeypatch):
     calls = []
