@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nnunetv2_unet3plus.building_blocks.huge_pages import in_huge_pages
+from nnunetv2_unet3plus.building_blocks.kept_memory import empty_map
 
-_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def rows_of(x: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ def channels_last(x: Tensor) -> Tensor:
 
     Said by its strides also where there is a single channel: convolutions go by them. That is no copy.
     """
-    memory_format = _CHANNELS_LAST[x.ndim]
+    memory_format = CHANNELS_LAST[x.ndim]
     if x.shape[1] > 1 or not x.is_contiguous():
         return x.contiguous(memory_format=memory_format)
     return x.as_strided(x.shape, torch.empty_like(x, memory_format=memory_format, device="meta").stride())
@@ -39,6 +39,5 @@ def empty_concatenation(maps: Sequence[Tensor], dtype: torch.dtype | None = None
     """
     first = maps[0]
     shape = (first.shape[0], sum(x.shape[1] for x in maps), *first.shape[2:])
-    memory_format = _CHANNELS_LAST[first.ndim] if is_channels_last(first) else torch.contiguous_format
-    out = torch.empty(shape, dtype=dtype or first.dtype, device=first.device, memory_format=memory_format)
-    return in_huge_pages(out)
+    memory_format = CHANNELS_LAST[first.ndim] if is_channels_last(first) else torch.contiguous_format
+    return empty_map(shape, first, dtype, memory_format)

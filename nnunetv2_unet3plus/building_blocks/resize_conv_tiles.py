@@ -17,7 +17,8 @@ from torch.utils.flop_counter import register_flop_formula
 
 from nnunetv2_unet3plus.building_blocks import few_channels
 from nnunetv2_unet3plus.building_blocks.cpu_loops import Loops, Sparse, loops_for
-from nnunetv2_unet3plus.building_blocks.huge_pages import in_huge_pages
+from nnunetv2_unet3plus.building_blocks.kept_memory import empty_map
+from nnunetv2_unet3plus.building_blocks.memory_format import CHANNELS_LAST
 from nnunetv2_unet3plus.building_blocks.tap_matrix import (
     Block,
     blocks_of_rows,
@@ -204,11 +205,12 @@ def resize_conv_by_tiles(x: Tensor, weight: Tensor, bias: Tensor | None, size: S
         Map of shape `(B, O, *size)` in channels-last format.
     """
     bias = None if bias is None else bias.to(x.dtype).contiguous()
-    mixing, out = _mixing(weight), in_huge_pages(x.new_empty(x.shape[0], *size, weight.shape[0]))
-    for image, result in zip(x.movedim(1, -1), out, strict=True):
+    mixing = _mixing(weight)
+    out = empty_map((x.shape[0], weight.shape[0], *size), x, memory_format=CHANNELS_LAST[x.ndim])
+    for image, result in zip(x.movedim(1, -1), out.movedim(1, -1), strict=True):
         for tile in _tiles_of(image, result, weight):
             tile.interpolate(image[tile.coarse].flatten(0, -2) @ mixing, bias, result[tile.rows])
-    return out.movedim(-1, 1)
+    return out
 
 
 @torch.library.custom_op("nnunetv2_unet3plus::resize_conv_by_tiles_gradients", mutates_args=())
@@ -216,8 +218,8 @@ def resize_conv_by_tiles(x: Tensor, weight: Tensor, bias: Tensor | None, size: S
 def _gradients(x: Tensor, weight: Tensor, grad: Tensor, need_x: bool, need_weight: bool) -> tuple[Tensor, Tensor]:
     """Of the map and of the weight, from the gradient of the result; zeros for one that nobody needs."""
     images, results = (t.movedim(1, -1).contiguous() for t in (x, grad))
-    of_images = in_huge_pages(torch.empty_like(images))
-    of_x = of_images.movedim(-1, 1)
+    of_x = empty_map(x.shape, x, memory_format=CHANNELS_LAST[x.ndim])
+    of_images = of_x.movedim(1, -1)
     loops = few_channels.loops_for_gradients(x, weight, grad)
     if loops is not None:
         return of_x, few_channels.gradients(loops, images, weight, results, of_images, need_x, need_weight)

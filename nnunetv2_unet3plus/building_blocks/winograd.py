@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nnunetv2_unet3plus.building_blocks.cpu_loops import CHANNELS_OF_VECTOR, Loops, loops_for
-from nnunetv2_unet3plus.building_blocks.huge_pages import in_huge_pages
+from nnunetv2_unet3plus.building_blocks.kept_memory import empty_map
 from nnunetv2_unet3plus.building_blocks.minimal_filtering import KERNEL_SIDE
 from nnunetv2_unet3plus.building_blocks.winograd_transforms import PLANES, WORKSPACES, Workspace, tile_grid
 
@@ -163,9 +163,8 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, turned: bool) -> T
     loops = _loops_for(out_channels, x, weight)
     bias = None if bias is None else bias.to(x.dtype).contiguous()
     kernels = _kernels(x, weight, turned, work, in_panels=loops is not None)
-    shape = (x.shape[0], out_channels, *x.shape[2:])  # no view: autograd would let nothing be added in place
-    out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-    for image, result in zip(_images(x), in_huge_pages(out).permute(0, 2, 3, 1), strict=True):
+    out = empty_map((x.shape[0], out_channels, *x.shape[2:]), x, memory_format=torch.channels_last)
+    for image, result in zip(_images(x), out.permute(0, 2, 3, 1), strict=True):
         if loops is not None:
             block = _block(image, work, out_channels)
             loops.winograd_conv(image, *image.shape, kernels, bias, result, out_channels, *block)
