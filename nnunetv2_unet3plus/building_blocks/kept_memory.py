@@ -5,6 +5,7 @@ maps of the same sizes as the one before: each of their pages would be asked for
 """
 
 import mmap
+import os
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -35,16 +36,28 @@ def empty_map(
     """
     dtype = dtype or like.dtype
     if type(like) is Tensor and like.device.type == "cpu":  # a fake tensor has no memory
-        layout = torch.empty(shape, dtype=dtype, device="meta", memory_format=memory_format)
-        if layout.nbytes >= LEAST_BYTES and (storage := KEPT.lend(layout.nbytes)) is not None:
-            return torch.empty(0, dtype=dtype, device="cpu").set_(storage, 0, layout.shape, layout.stride())
+        size, stride, needed = _layout(shape, dtype, memory_format)
+        memory = KEPT.lend(needed) if needed >= LEAST_BYTES else None
+        if memory is not None:
+            # of the tensor, not of its storage: one that Python has seen autograd takes for held by others
+            x = torch.empty(0, dtype=dtype, device="cpu")
+            return x.set_(memory.view(dtype), 0, size, stride)  # type: ignore[call-overload]  # unknown to the stubs
     return torch.empty(shape, dtype=dtype, device=like.device, memory_format=memory_format)
 
 
-class KeptMemory:
-    """Blocks of memory, each lent to one storage at a time.
+def _layout(
+    shape: Sequence[int], dtype: torch.dtype, memory_format: torch.memory_format
+) -> tuple[torch.Size, tuple[int, ...], int]:
+    """Size, strides and bytes of what `torch.empty` would make."""
+    x = torch.empty(shape, dtype=dtype, device="meta", memory_format=memory_format)
+    return x.shape, x.stride(), x.nbytes
 
-    There are never more bytes of blocks than were lent at once at some time. Of Linux alone: elsewhere it lends none.
+
+class KeptMemory:
+    """Blocks of memory, each lent to one tensor at a time.
+
+    There are never more bytes of blocks than were lent at once at some time; a block is a tensor's size rounded up to
+    whole pages, or up to `SLACK` times that. Of Linux alone: elsewhere none is lent.
     """
 
     def __init__(self) -> None:
@@ -54,25 +67,39 @@ class KeptMemory:
         self._lent = self._most_lent = 0
         self._lock = Lock()
 
-    def lend(self, size: int) -> torch.UntypedStorage | None:
-        """Memory for so many bytes, which comes back by itself when nobody holds the storage; None if there is none."""
-        with self._lock:
+    def lend(self, size: int) -> Tensor | None:
+        """So many bytes, which come back by themselves when no tensor has them any more.
+
+        Returns:
+            Of type uint8; None where there is no memory, or another thread is being served.
+        """
+        if not self._lock.acquire(blocking=False):  # a signal's handler would wait for what it has interrupted
+            return None
+        try:
             self._take_back()
             block = self._fitting(size) or self._new(-(-size // PAGE) * PAGE)
             if block is None:
                 return None
             self._lent += len(block)
             self._most_lent = max(self._most_lent, self._lent)
-        lease = memoryview(block)[:size]  # the storage holds it
+        finally:
+            self._lock.release()
+        lease = memoryview(block)[:size]  # the tensor holds it
         # A tensor can be freed anywhere, also by the garbage collector while the lock is held: so nothing but this.
         finalize(lease, self._returned.append, block).atexit = False
-        return torch.frombuffer(lease, dtype=torch.uint8).untyped_storage()
+        return torch.frombuffer(lease, dtype=torch.uint8)
 
     def nbytes(self) -> int:
         """Of all blocks, lent or free."""
         with self._lock:
             self._take_back()
             return self._lent + sum(map(len, self._free))
+
+    def drop_free(self) -> None:
+        """Give what is not lent back to the system; for a forked process, which would make the other copy it."""
+        self._lock = Lock()  # that of the other process may be held by a thread that is not here
+        self._take_back()
+        self._free.clear()
 
     def _take_back(self) -> None:
         while self._returned:
@@ -98,7 +125,8 @@ class KeptMemory:
             self._free.pop(0)
         try:
             block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        except OSError:  # none left; PyTorch's own allocator will say so
+        except OSError:  # PyTorch's own allocator is asked next, and says so if there is too little
+            self._free.clear()
             return None
         with suppress(OSError):  # of a system without large pages: then it is slower
             block.madvise(mmap.MADV_HUGEPAGE)
@@ -106,3 +134,5 @@ class KeptMemory:
 
 
 KEPT = KeptMemory()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=KEPT.drop_free)
